@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from streamq.control.admin import AsyncAdmin as AsyncAdmin
     from streamq.control.admin import Unlocked as Unlocked
     from streamq.control.admin import UnlockResult as UnlockResult
+    from streamq.control.dead_letter_actions import Resealed as Resealed
     from streamq.control.dead_letters import DeadGroup as DeadGroup
     from streamq.control.dead_letters import DeadGroups as DeadGroups
     from streamq.control.dead_letters import DeadSelection as DeadSelection
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from streamq.control.heartbeats import WorkerInfo as WorkerInfo
     from streamq.control.inspector import AsyncInspector as AsyncInspector
     from streamq.control.inspector import Inspector as Inspector
+    from streamq.control.key_use import KeyUse as KeyUse
     from streamq.control.lanes import LaneInfo as LaneInfo
     from streamq.control.overview import TypeStats as TypeStats
     from streamq.control.rollups import Activity as Activity
@@ -148,6 +150,10 @@ if TYPE_CHECKING:
     from streamq.options.unique import OnConflict as OnConflict
     from streamq.options.unique import Unique as Unique
     from streamq.options.unique import Until as Until
+    from streamq.payloads.compression import Compression as Compression
+    from streamq.payloads.keyring import Cipher as Cipher
+    from streamq.payloads.keyring import Key as Key
+    from streamq.payloads.keyring import KeyRing as KeyRing
     from streamq.probes.health import Facts as Facts
     from streamq.probes.listen import Listen as Listen
     from streamq.probes.report import BacklogView as BacklogView
@@ -183,10 +189,12 @@ __all__, _named = lazy.names(__name__, {
     "context": ("Context", "get_context"),
     "control.action_log": ("Action", "Pause"),
     "control.admin": ("Admin", "AsyncAdmin", "Unlocked", "UnlockResult"),
+    "control.dead_letter_actions": ("Resealed",),
     "control.dead_letters": ("DeadGroup", "DeadGroups", "DeadSelection"),
     "control.event_tail": ("AsyncTail", "Event", "EventName", "Tail"),
     "control.heartbeats": ("WorkerInfo",),
     "control.inspector": ("AsyncInspector", "Inspector"),
+    "control.key_use": ("KeyUse",),
     "control.lanes": ("LaneInfo",),
     "control.overview": ("TypeStats",),
     "control.rollups": ("Activity", "Rollup", "Span"),
@@ -227,6 +235,8 @@ __all__, _named = lazy.names(__name__, {
     "options.task": ("TaskOptions",),
     "options.typed": ("PerCall", "Policy"),
     "options.unique": ("OnConflict", "Unique", "Until"),
+    "payloads.compression": ("Compression",),
+    "payloads.keyring": ("KeyRing",),
     "probes.listen": ("Listen",),
     "resources.declared": ("DependencyOverrides", "Provider"),
     "resources.depends": ("Depends", "Scope"),
@@ -245,6 +255,7 @@ _inner, _inner_named = lazy.names(__name__, {
     "environment": ("Source",),
     "model.delivery": ("Overrides",),
     "namespace": ("Namespace",),
+    "payloads.keyring": ("Cipher", "Key"),
     "probes.health": ("Facts",),
     "probes.report": ("BacklogView", "Report"),
     "registry.handler": ("Handler",),

@@ -24,13 +24,14 @@ a handler, nor Redis.
 | w | cost: what it counts for in rates and shares | it is not 1, and the task has a lane |
 | g | fence: grows with every start in an ordered lane | the lane is ordered |
 | k | how often the task was handed back by workers too old for it | it was |
+| V | version of the payload | it is not 1 |
 | r | run: the name of a schedule, @, and the time that the run is for, ms | a schedule made it |
 
 A worker must know a field whose name begins with a capital letter, and the values of v, z and N (see
 `features`). It ignores any other field that it does not know, and keeps it.
 
-Payload and result are JSON, or sealed (see `payloads.pipeline`). Of a failure, the message, the traceback and
-the frame may be sealed, under the name `sealed` and in base64, as scripts read lists of failures.
+Payload and result are JSON, or sealed (see `payloads.pipeline`). Of a failure, the message and the traceback
+may be sealed, under the name `sealed` and in base64, as scripts read lists of failures.
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ from streamq.errors import DecodeError
 from streamq.model.delivery import Delivery, Entry, Overrides
 from streamq.model.task import LOCAL_PATTERN
 from streamq.options.table import STORED
-from streamq.payloads.pipeline import Pipeline
+from streamq.payloads.pipeline import Pipeline, key_of, pipeline_of
 from streamq.payloads.pipeline import opened as opened_payload
+from streamq.payloads.stage import About
 
 Failure = dict[str, Any]
 """An attempt's error as JSON; see `add_failure` for its names. One that another program wrote may hold
@@ -63,7 +65,7 @@ MESSAGE_LIMIT: Final = 1024
 """Characters that are stored of an error's message."""
 _MOST: Final = 1e10
 _IGNORABLE: Final = frozenset(
-    (b"p", b"i", b"a", b"l", b"q", b"e", b"x", b"m", b"f", b"t", b"o", b"k", b"c", b"r", b"w", b"g")
+    (b"p", b"i", b"a", b"l", b"q", b"e", b"x", b"m", b"f", b"t", b"o", b"k", b"c", b"r", b"w", b"g", b"V")
 )
 """The fields that need no feature."""
 _FEATURE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9:._-]{0,59}", re.ASCII)
@@ -79,13 +81,13 @@ class TooNew(DecodeError):
         self.times = times
 
 
-def digest(task_type: str, payload: bytes) -> bytes:
+def digest(task_type: str, payload: bytes, secret: bytes = b"") -> bytes:
     """Return 16 bytes that differ for different tasks with one idempotency key. The order of the arguments'
-    names does not count."""
+    names does not count. secret: without it nobody can find out which arguments these are by trying."""
     from hashlib import blake2b  # noqa: PLC0415 - few calls have a key
 
     in_order = orjson.dumps(orjson.loads(payload), option=orjson.OPT_SORT_KEYS)
-    return blake2b(task_type.encode() + b":" + in_order, digest_size=16).digest()
+    return blake2b(task_type.encode() + b":" + in_order, digest_size=16, key=secret).digest()
 
 
 def decode(task_type: str, shard: int, entry: Entry) -> Delivery:
@@ -100,7 +102,7 @@ def decode(task_type: str, shard: int, entry: Entry) -> Delivery:
         # Made without the function that fills in defaults, which would cost three times as much.
         return _new(
             Delivery,
-            (task_type, shard, place, place, raw[1], 1, 0, None, None, None, b"", b"", b"", b"", 0),
+            (task_type, shard, place, place, raw[1], 1, 0, None, None, None, b"", b"", b"", b"", 0, 1, 0),
         )
     if len(raw) > MOST_VALUES:
         raise DecodeError(f"the entry has {len(raw):,} names and values, the limit is {MOST_VALUES}")
@@ -136,6 +138,8 @@ def _decode(task_type: str, shard: int, place: str, have: dict[bytes, bytes]) ->
         claims=have.get(b"c", b""),
         run=have.get(b"r", b""),
         fence=_number(have, b"g"),
+        version=_number(have, b"V") if b"V" in have else 1,
+        handed_back=_number(have, b"k"),
     )
 
 
@@ -196,9 +200,10 @@ def encode_overrides(overrides: Overrides) -> bytes:
     return orjson.dumps({name: value for name, value in overrides._asdict().items() if value is not None})
 
 
-def failures(raw: bytes) -> list[Failure]:
-    """Return the errors of all attempts; an empty list if the field is damaged."""
-    return [_unsealed(item) if "sealed" in item else item for item in _items(raw)]
+def failures(raw: bytes, app: str = "", task_type: str = "") -> list[Failure]:
+    """Return the errors of all attempts of a task; an empty list if the field is damaged. app: its name, with
+    the key ring that sealed ones are opened with."""
+    return [_unsealed(item, app, task_type) if "sealed" in item else item for item in _items(raw)]
 
 
 def _items(raw: bytes) -> list[Failure]:
@@ -225,18 +230,17 @@ def add_failure(  # noqa: PLR0913 - one for each field
     run_ms: int | None = None,
     frame: dict[str, object] | None = None,
     path: str = "",
-    pipeline: Pipeline | None = None,
+    sealed: tuple[Pipeline, About] | None = None,
 ) -> bytes:
     """Return the list with one more failure: the first and the latest are kept, and long texts are cut (of a
     traceback the start, as its end says most). wait_ms: from ready to started; run_ms: in the handler; None
     if it was not started. frame: the frame that raised it, as data. path: of its class, `module.Class`.
-    pipeline: the stages for the texts of the new one."""
+    sealed: the stages for the texts of the new one, and what it is."""
     listed = _items(raw)
     times = {} if run_ms is None else {"wait_ms": wait_ms, "run_ms": run_ms}
     texts = {
         "message": clean(message[:MESSAGE_LIMIT]),
         "traceback": clean(traceback[-_TEXT_LIMIT:]),
-        **({} if frame is None else {"frame": frame}),
     }
     listed.append(
         {
@@ -246,7 +250,7 @@ def add_failure(  # noqa: PLR0913 - one for each field
             "worker": worker,
             "error": clean(error[:200]),
             **({"class": clean(path[:300])} if path else {}),
-            **(texts if pipeline is None else _sealed(texts, pipeline)),
+            **_stored(texts, frame, sealed),
         }
     )
     if len(listed) > _MOST_FAILURES:
@@ -254,18 +258,49 @@ def add_failure(  # noqa: PLR0913 - one for each field
     return orjson.dumps(listed)
 
 
-def _sealed(texts: Mapping[str, object], pipeline: Pipeline) -> dict[str, object]:
-    return {"sealed": b64encode(pipeline.seal(orjson.dumps(texts))).decode()}
+def _stored(
+    texts: dict[str, str], frame: dict[str, object] | None, sealed: tuple[Pipeline, About] | None
+) -> dict[str, object]:
+    """Return the texts of a failure and its frame, which stays readable: dead letters are grouped by it."""
+    place = {} if frame is None else {"frame": frame}
+    if sealed is None:
+        return {**texts, **place}
+    pipeline, about = sealed
+    found = b64encode(pipeline.seal(orjson.dumps(texts), about)).decode()
+    return {"sealed": found, **place}
 
 
-def _unsealed(item: Failure) -> Failure:
+def _unsealed(item: Failure, app: str, task_type: str) -> Failure:
     """Return a failure with its texts; if they cannot be read, with the reason as its message."""
     try:
-        texts = orjson.loads(opened_payload(b64decode(item["sealed"], validate=True)))
+        about = About(app, task_type, "failure")
+        texts = orjson.loads(opened_payload(b64decode(item["sealed"], validate=True), about))
     except (DecodeError, ValueError, TypeError) as error:
         texts = {"message": str(error), "traceback": ""}
     rest = {name: value for name, value in item.items() if name != "sealed"}
     return {**rest, **texts} if isinstance(texts, dict) else rest
+
+
+def failure_keys(raw: bytes) -> Iterator[str]:
+    """Yield the ids of the keys that failures are sealed with."""
+    for item in _items(raw):
+        try:
+            key = key_of(b64decode(item.get("sealed", ""), validate=True))
+        except (ValueError, TypeError):
+            continue
+        if key:
+            yield key
+
+
+def resealed(raw: bytes, about: About) -> bytes:
+    """Return the list with its sealed texts sealed anew, with the current key. Raises DecodeError."""
+    items = _items(raw)
+    for item in items:
+        if "sealed" in item:
+            stored = b64decode(item["sealed"])
+            if key_of(stored) and (pipeline := pipeline_of(stored)) is not None:
+                item["sealed"] = b64encode(pipeline.seal(opened_payload(stored, about), about)).decode()
+    return orjson.dumps(items) if items else raw
 
 
 def clean(text: str) -> str:

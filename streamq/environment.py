@@ -39,6 +39,9 @@ URL: Final = Variable("STREAMQ_URL", "the server", "redis://localhost:6379/0")
 PREFIX: Final = Variable("STREAMQ_PREFIX", "the prefix of all keys and channels", "streamq:")
 APP: Final = Variable("STREAMQ_APP", "the app of a command (default: the only one on the server)")
 ENV: Final = Variable("STREAMQ_ENV", "`dev` allows workers and daemons to use an embedded server")
+KEYS: Final = Variable(
+    "STREAMQ_KEYS", "the key ring of sealed payloads: JSON, or the path of a file with it", secret=True
+)
 TRACING: Final = Variable("STREAMQ_TRACING", "OpenTelemetry spans: link or child (default: none)")
 METRICS_PORT: Final = Variable(
     "STREAMQ_METRICS_PORT", "the port for metrics and probes of workers and daemons"
@@ -58,6 +61,6 @@ BENCH_RECORD: Final = Variable(
 )
 
 VARIABLES: Final = (
-    URL, PREFIX, APP, ENV, TRACING, METRICS_PORT, METRICS_HOST, METRICS_NAMES, DRAIN_TOKEN, HEALTH_SOCKET,
-    DEMO_LEDGER, BENCH_APP, BENCH_RECORD,
+    URL, PREFIX, APP, ENV, KEYS, TRACING, METRICS_PORT, METRICS_HOST, METRICS_NAMES, DRAIN_TOKEN,
+    HEALTH_SOCKET, DEMO_LEDGER, BENCH_APP, BENCH_RECORD,
 )  # fmt: skip

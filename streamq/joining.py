@@ -89,12 +89,13 @@ def join(
     lock: Plan | None,
     lane: str | None = None,
     cost: int | None = None,
+    secret: bytes = b"",
 ) -> Joined:
     """Return a task with its lock and its lane. payload: the arguments as plain JSON. lock: what the call
-    itself asks for. lane: the one that the call names instead of its arguments."""
+    itself asks for. lane: the one that the call names instead of its arguments. secret: of `locks.digest`."""
     name = None
     if lock is not None:
-        task, name = locks.joined(task_type, task, lock, payload)
+        task, name = locks.joined(task_type, task, lock, payload, secret)
     if rules.lane is None and lane is None:
         return Joined(task, name, name)
     told = _lane(rules.lane, payload, task_type) if lane is None else lane
@@ -145,11 +146,13 @@ def of_run(joined: Joined) -> str:
     return orjson.dumps(told).decode()
 
 
-def rejoin(task_type: str, task: NewTask, lock: Plan | None, payload: bytes) -> tuple[NewTask, str | None]:
+def rejoin(
+    task_type: str, task: NewTask, lock: Plan | None, payload: bytes, secret: bytes = b""
+) -> tuple[NewTask, str | None]:
     """Return such a task with the lock that the type's rule asks for, and the lock's name."""
     before = {name: value for name, value in parts(task.joins).items() if name != _UNASKED}
     name = None
     if lock is not None:
-        task, name = locks.joined(task_type, task, lock, payload)
+        task, name = locks.joined(task_type, task, lock, payload, secret)
         before |= parts(task.joins)
     return task._replace(joins=orjson.dumps(before).decode()), name

@@ -23,19 +23,20 @@ _TRAILING: Final = '{"trailing":1}'
 """The `joins` of a throttled task, if the last call within the interval runs at its end."""
 
 
-def digest(task_type: str, plan: Plan, payload: bytes) -> bytes:
-    """Return 16 bytes that name a key of a task type: from a text, from some arguments, or from all.
+def digest(task_type: str, plan: Plan, payload: bytes, secret: bytes = b"") -> bytes:
+    """Return 16 bytes that name a key of a task type: from a text, from some arguments, or from all. secret:
+    the app's key of digests, empty if it has none.
 
     The order of the arguments does not matter. An argument that is left at its default counts as absent.
     """
     from hashlib import blake2b  # noqa: PLC0415 - few calls have a key
 
     if plan.key is not None:
-        return blake2b(task_type.encode() + b"#" + plan.key.encode(), digest_size=16).digest()
+        return blake2b(task_type.encode() + b"#" + plan.key.encode(), digest_size=16, key=secret).digest()
     given = orjson.loads(payload)
     wanted = {name: given[name] for name in plan.by if name in given} if plan.by else given
     in_order = orjson.dumps(wanted, option=orjson.OPT_SORT_KEYS)
-    return blake2b(task_type.encode() + b":" + in_order, digest_size=16).digest()
+    return blake2b(task_type.encode() + b":" + in_order, digest_size=16, key=secret).digest()
 
 
 def throttle_name(task_type: str, key: str) -> str:
@@ -49,10 +50,12 @@ def claimed(packed: bytes) -> bytes:
     return found[1] if found else b""
 
 
-def joined(task_type: str, task: NewTask, plan: Plan, payload: bytes) -> tuple[NewTask, str | None]:
+def joined(
+    task_type: str, task: NewTask, plan: Plan, payload: bytes, secret: bytes = b""
+) -> tuple[NewTask, str | None]:
     """Return the task with the lock, or the key of a throttle, that the plan asks for; and the name of the
-    lock, which determines the shard. payload: the arguments as plain JSON."""
-    found = digest(task_type, plan, payload)
+    lock, which determines the shard. payload: the arguments as plain JSON. secret: see `digest`."""
+    found = digest(task_type, plan, payload, secret)
     if plan.throttle_ms:
         # The digest is that of the key, not of the arguments: other arguments are no conflict.
         name = throttle_name(task_type, found.hex())

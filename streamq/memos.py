@@ -40,6 +40,12 @@ def wait_name(signal: str, number: int) -> str:
     return f"wait {signal} {number}"
 
 
+def signal_of(name: str) -> str | None:
+    """Return the signal that a memo of this name is the wait for; None if it is not one of a wait."""
+    wait = _WAIT.fullmatch(name)
+    return None if wait is None else wait[1]
+
+
 def wakes_at(memo: bytes) -> int | None:
     """Return when a sleep ends, in ms since the epoch; None if the memo is that of a step."""
     try:

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from streamq import environment
 from streamq.errors import InvalidOption
+from streamq.payloads.keyring import KeyRing, ring_of
 
 DEFAULT_PREFIX: Final = environment.PREFIX.default
 _PREFIX: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,100}")
@@ -28,7 +29,7 @@ class Namespace(NamedTuple):
 
     def app(self, name: str) -> AppName:
         """Return the name of an app in this namespace."""
-        return AppName(name, self)
+        return AppName(name, self, ring_of(name))
 
     @property
     def apps(self) -> str:
@@ -65,17 +66,22 @@ DEFAULT_NAMESPACE: Final = Namespace()
 
 
 class AppName(str):
-    """An app's name that carries its namespace. Pass it on unchanged: a plain str means the default one."""
+    """An app's name that carries its namespace and its key ring. Pass it on unchanged: a plain str means the
+    default namespace and no ring."""
 
-    __slots__ = ("namespace",)
+    __slots__ = ("namespace", "ring")
     namespace: Namespace
+    ring: KeyRing | None
 
-    def __new__(cls, name: str, namespace: Namespace = DEFAULT_NAMESPACE) -> AppName:
+    def __new__(
+        cls, name: str, namespace: Namespace = DEFAULT_NAMESPACE, ring: KeyRing | None = None
+    ) -> AppName:
         made = super().__new__(cls, name)
-        made.namespace = namespace
+        made.namespace, made.ring = namespace, ring
         return made
 
     def __reduce__(self) -> tuple[object, ...]:
+        # Without the ring: keys do not leave the process.
         return AppName, (str(self), self.namespace)
 
     def __str__(self) -> str:
@@ -86,6 +92,11 @@ def namespace_of(app: str) -> Namespace:
     """Return the namespace of an app."""
     found: Namespace = getattr(app, "namespace", DEFAULT_NAMESPACE)
     return found
+
+
+def with_ring(app: str, ring: KeyRing | None) -> AppName:
+    """Return the name of an app with this key ring, or with none."""
+    return AppName(app, namespace_of(app), ring)
 
 
 def check_prefix(prefix: str) -> str:

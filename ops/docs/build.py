@@ -40,7 +40,10 @@ RUNBOOKS: Final = "ops/runbooks"
 # What each section shows, in this order. A page that no pattern names stands at the end of REST.
 SECTIONS: Final = {
     "Start": "index start tutorial all-pages",
-    "How-to": "tasks results schedules lanes uniqueness follow-ups steps live dependencies hooks *-changes",
+    "How-to": (
+        "tasks results schedules lanes uniqueness follow-ups steps live "
+        "sealing versions dependencies hooks *-changes"
+    ),
     "Use it with": "django fastapi flask litestar sqlalchemy outbox pydantic testing sentry opentelemetry",
     "Come from": "migrate from-celery from-rq from-*",
     "Run it": "production workers daemon redis dashboard capacity security upgrade support runbooks/*",

@@ -26,14 +26,19 @@ from streamq.client.loop_clients import AsyncClients
 from streamq.client.sync_client import Client
 from streamq.convert.encoding import encode
 from streamq.environment import Source
-from streamq.errors import PayloadError
+from streamq.errors import InvalidOption, PayloadError
 from streamq.hooks import Hook, Hooks
 from streamq.model.outcome import OUTCOMES
 from streamq.model.task import TaskId
+from streamq.namespace import with_ring
 from streamq.options.call import per_call
 from streamq.options.checks import Duration, seconds
 from streamq.options.service import WorkerOptions
 from streamq.options.typed import PerCall
+from streamq.payloads.compression import Compression
+from streamq.payloads.keyring import KeyRing
+from streamq.payloads.pipeline import pipeline_for
+from streamq.payloads.stage import About
 from streamq.registry.handler import Handler, sized
 from streamq.registry.registry import Registry
 from streamq.resources.lifespan import Lifespan
@@ -69,6 +74,9 @@ class StreamQ(Registrar, HookDecorators):
     prefix: the start of the names of all keys and channels, such as "team1:" if an ACL on a shared server
         requires it; default: STREAMQ_PREFIX, else "streamq:".
     hooks: middleware around enqueue calls and handlers, and observers of attempts; the first is outermost.
+    compression: "zlib", or "zstd" (the extra `zstd`; Python 3.14 has it), for what is above 1 KiB.
+    keys: seals arguments, results, errors, memos and events; default: the ring of STREAMQ_KEYS, if that is
+        set. See `KeyRing`.
 
     Nothing connects before the first call. Safe to share between threads and event loops, and across a fork.
     """
@@ -84,6 +92,8 @@ class StreamQ(Registrar, HookDecorators):
         imports: Iterable[str] = (),
         prefix: str | None = None,
         hooks: Iterable[Hook] = (),
+        compression: Compression | None = None,
+        keys: KeyRing | None = None,
     ) -> None:
         self.url_from: Source = "code" if url else environment.URL.source()
         self.address: Address = Address.parse(url or environment.URL.get(), self.url_from, prefix=prefix)
@@ -92,6 +102,11 @@ class StreamQ(Registrar, HookDecorators):
         chain = Hooks((*(() if tracer is None else (tracer,)), *hooks))
         self.registry: Registry = Registry(name, shards, imports, self.address.namespace, chain)
         self.registry.tracer = tracer
+        ring = KeyRing.from_environment() if keys is None else keys
+        if not isinstance(ring, KeyRing | None):
+            raise InvalidOption(f"keys={ring!r:.80}: must be a KeyRing")
+        self.registry.name = with_ring(self.registry.name, ring)
+        self.registry.pipeline = pipeline_for(compression, sealed=ring is not None)
         self._patience = seconds(patience, "patience")
         self._client = Client(self.registry, self.address, patience=self._patience)
         self._asyncs = AsyncClients(self.registry, self.address, patience=self._patience)
@@ -179,9 +194,10 @@ class StreamQ(Registrar, HookDecorators):
         handler = remote_handler(task_type)
         what = f"the arguments of task type {task_type!r}"
         payload = sized(encode(dict(given), what=what), handler.options.max_payload, what)
-        bound = bound_to(handler, call_options, payload)
+        bound = bound_to(handler, call_options, payload, self.registry.name)
         if self.registry.pipeline is not None:  # the placeholder of a handler belongs to no app
-            bound.task = bound.task._replace(payload=self.registry.pipeline.seal(payload))
+            stored = self.registry.pipeline.seal(payload, About(self.registry.name, task_type, "payload"))
+            bound.task = bound.task._replace(payload=stored)
         return bound
 
     # -- tasks that exist ------------------------------------------------------------------------------

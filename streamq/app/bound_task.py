@@ -16,7 +16,9 @@ from streamq.options.call import CallOptions
 from streamq.options.checks import Durability
 from streamq.options.task import TaskOptions
 from streamq.options.unique import Plan, UniqueOptions, plan, unique_options
+from streamq.payloads.keyring import index_key
 from streamq.payloads.pipeline import opened
+from streamq.payloads.stage import About
 from streamq.registry.handler import Handler, check_name
 
 R_co = TypeVar("R_co", covariant=True)
@@ -49,21 +51,22 @@ class Bound(Generic[R_co]):
 _NO_OPTIONS = CallOptions()
 
 
-def bound_to(handler: Handler, options: CallOptions | None, payload: bytes) -> Bound[Any]:
-    """Return a call as a value: the policy, with the options of the call."""
-    stored = payload if handler.pipeline is None else handler.pipeline.seal(payload)
-    task, policy = new_task(handler.options, options, stored), handler.options
+def bound_to(handler: Handler, options: CallOptions | None, payload: bytes, app: str = "") -> Bound[Any]:
+    """Return a call as a value: the policy, with the options of the call. app: that sends it, where the
+    handler is of none."""
+    stored = payload if handler.pipeline is None else handler.stored(payload)
+    task, policy, app = new_task(handler.options, options, stored), handler.options, app or handler.app
     if policy.gated or (options is not None and (options.lane is not None or options.cost is not None)):
-        return in_lane(handler, options, payload, task)
+        return in_lane(handler, options, payload, task, index_key(app))
     lock = handler.lock if options is None else lock_of(handler, options)
     if lock is not None:
-        return _locked(handler, options, task, lock, payload)
+        return _locked(handler, options, task, lock, payload, index_key(app))
     if options is None:
         if policy.durability == "master":
             return Bound(handler, task)
         return Bound(handler, task, Route(None, policy.durability))
     if options.idempotency_key is not None:
-        digest = envelope.digest(handler.name, payload)
+        digest = envelope.digest(handler.name, payload, index_key(app))
         task = task._replace(key=IdempotencyKey(options.idempotency_key, digest, options.window_ms))
     if handler.lock is not None:
         task = task._replace(joins=locks.NO_LOCK)
@@ -73,6 +76,11 @@ def bound_to(handler: Handler, options: CallOptions | None, payload: bytes) -> B
 
 def lock_of(handler: Handler, options: CallOptions) -> Plan | None:
     """Return the unique key rule of a call with options. Raises InvalidOption."""
+    if options.version not in (None, handler.options.version) and handler.function is not _in_another_program:
+        raise InvalidOption(
+            f"version={options.version}: the code of task type {handler.name!r} is here, of version "
+            f"{handler.options.version}: leave it out"
+        )
     own = unique_options(options)
     found = handler.lock if own == _NO_UNIQUE_OPTIONS else plan(unique_options(handler.options), own)
     if found is not None:
@@ -89,26 +97,32 @@ def lock_of(handler: Handler, options: CallOptions) -> Plan | None:
 
 
 def _locked(
-    handler: Handler, options: CallOptions | None, task: NewTask, lock: Plan, payload: bytes
+    handler: Handler,
+    options: CallOptions | None,
+    task: NewTask,
+    lock: Plan,
+    payload: bytes,
+    secret: bytes,
 ) -> Bound[Any]:
     """Return a call that has a unique key."""
     if options is not None and options.idempotency_key is not None:
         if lock.throttle_ms:
             raise InvalidOption("throttle is itself an idempotency key: pass throttle or idempotency_key")
-        own = envelope.digest(handler.name, payload)
+        own = envelope.digest(handler.name, payload, secret)
         task = task._replace(key=IdempotencyKey(options.idempotency_key, own, options.window_ms))
-    task, name = locks.joined(handler.name, task, lock, payload)
+    task, name = locks.joined(handler.name, task, lock, payload, secret)
     durability = options.durability if options is not None else None
     return Bound(handler, task, Route(None, durability or handler.options.durability, name, lock.trailing))
 
 
-def rejoined(bound: Bound[Any], lock: Plan | None) -> Bound[Any]:
+def rejoined(bound: Bound[Any], lock: Plan | None, app: str) -> Bound[Any]:
     """Return a call by name with the unique key that the type's policy in Redis asks for."""
     before = bound.route or _PLAIN
     if bound.task.key is not None and lock is not None and lock.throttle_ms:
         lock = None
-    payload = b"" if lock is None else opened(bound.task.payload)
-    task, name = joining.rejoin(bound.handler.name, bound.task, lock, payload)
+    about = About(app, bound.handler.name, "payload")
+    payload = b"" if lock is None else opened(bound.task.payload, about)
+    task, name = joining.rejoin(bound.handler.name, bound.task, lock, payload, index_key(app))
     if lock is None:
         return Bound(bound.handler, task, bound.route)
     split = before.shard_key is not None and joining.has_lane(task)
@@ -124,7 +138,7 @@ _new = tuple.__new__
 def new_task(policy: TaskOptions, options: CallOptions | None, payload: bytes) -> NewTask:
     """Return a payload as a task: the policy, with the options of the call."""
     if options is None:
-        if policy.expires is None:
+        if policy.expires is None and policy.version == 1:
             return _new(NewTask, (payload, policy.priority, None, False, (), None, ""))
         options = _NO_OPTIONS
     fields: list[tuple[str, bytes | str]] = []
@@ -133,6 +147,9 @@ def new_task(policy: TaskOptions, options: CallOptions | None, payload: bytes) -
         fields.append(("x", str(round(expires * 1000))))
     if options.overrides is not None:
         fields.append(("m", envelope.encode_overrides(options.overrides)))
+    version = options.version or policy.version
+    if version > 1:
+        fields.append(("V", str(version)))
     due = options.at_ms if options.at_ms is not None else None
     if options.delay:
         due = max(1, round(options.delay * 1000))
@@ -141,7 +158,9 @@ def new_task(policy: TaskOptions, options: CallOptions | None, payload: bytes) -
     )
 
 
-def in_lane(handler: Handler, options: CallOptions | None, payload: bytes, task: NewTask) -> Bound[Any]:
+def in_lane(
+    handler: Handler, options: CallOptions | None, payload: bytes, task: NewTask, secret: bytes
+) -> Bound[Any]:
     """Return a call of a type with lanes, or one that names its lane: with its lane, and so its shard."""
     options = options or _NO_OPTIONS
     _check_lane(handler, options)
@@ -149,11 +168,18 @@ def in_lane(handler: Handler, options: CallOptions | None, payload: bytes, task:
     if options.idempotency_key is not None:
         if lock is not None and lock.throttle_ms:
             raise InvalidOption("throttle is itself an idempotency key: pass throttle or idempotency_key")
-        digest = envelope.digest(handler.name, payload)
+        digest = envelope.digest(handler.name, payload, secret)
         task = task._replace(key=IdempotencyKey(options.idempotency_key, digest, options.window_ms))
     rules = joining.of_options(handler.options, handler.lock)
     task, name, home, split = joining.join(
-        handler.name, task, rules, payload, lock=lock, lane=options.lane, cost=options.cost
+        handler.name,
+        task,
+        rules,
+        payload,
+        lock=lock,
+        lane=options.lane,
+        cost=options.cost,
+        secret=secret,
     )
     if handler.function is _in_another_program and options.unique is None:
         task = joining.unasked(task)

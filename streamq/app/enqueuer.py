@@ -204,7 +204,7 @@ class Enqueuer:
         for n in batch.unjoined():
             item, before = batch.at(n)
             lock = yield from flows.policy_lock(self._registry, item.handler.name, before.shard)
-            again = rejoined(item, lock)
+            again = rejoined(item, lock, self._registry.name)
             moves = again.route is not None and (again.route.lock is not None or again.task.key is not None)
             destination = (yield from self._route([again]))[0] if moves else Destination(before.shard)
             batch.rejoin(n, again, destination)

@@ -36,7 +36,8 @@ from streamq.model.task import LIVING, CancelAnswer, SignalAnswer, State, TaskId
 from streamq.model.where import Buried
 from streamq.namespace import namespace_of
 from streamq.options.checks import Duration, seconds
-from streamq.payloads.pipeline import Pipeline, UnknownEncoding, opened
+from streamq.payloads.pipeline import Pipeline, opened
+from streamq.payloads.stage import MOST_OF_RESULT, About, NoKey, UnknownEncoding
 
 if TYPE_CHECKING:
     from streamq.app.task_events import TaskEvents
@@ -157,7 +158,7 @@ class TaskHandle(Generic[R]):
         """
         from streamq.app.task_events import TaskEvents  # noqa: PLC0415 - few programs watch tasks
 
-        return TaskEvents(self._client, self._asyncs, self._keys, self._id.local, after)
+        return TaskEvents(self._client, self._asyncs, self._app, self._id, after)
 
     def cancel(self) -> CancelAnswer:
         """Cancel the task. `cancelled`: it will not run, even if it was cancelled before. `requested`: it is
@@ -186,8 +187,8 @@ class TaskHandle(Generic[R]):
         return await self._asyncs.current().drive(self._signal(name, value))
 
     def _signal(self, name: str, value: object) -> Flow[SignalAnswer]:
-        raw = signals.encoded(value, self._pipeline)
-        return signals.give(self._keys, self._id, signals.checked_name(name), raw)
+        raw = signals.encoded(value, self._pipeline, self._app, self._id, signals.checked_name(name))
+        return signals.give(self._keys, self._id, name, raw)
 
     def _late(self, located: Located, around: Surroundings | None) -> ResultTimeout:
         from streamq.client.wait_reasons import reason  # noqa: PLC0415 - most programs do not need it
@@ -205,13 +206,18 @@ class TaskHandle(Generic[R]):
             return error
         return ResultTimeout(f"it is unknown whether task {self._id} has ended: {error}")
 
+    def _about(self) -> About:
+        return About(self._app, self._id.type, "result", self.id, MOST_OF_RESULT)
+
     def _value(self, located: Located) -> R:
         if located.result is not None:
             try:
-                return self._decode(opened(located.result))
-            except UnknownEncoding as error:
+                return self._decode(opened(located.result, self._about()))
+            except DecodeError as error:
+                if not isinstance(error, UnknownEncoding | NoKey) and error.reason != "tampered":
+                    raise
                 raise DecodeError(
-                    f"cannot read the result of task {self._id}: {error}", reason="encoding"
+                    f"cannot read the result of task {self._id}: {error}", reason=error.reason
                 ) from None
             except orjson.JSONDecodeError as error:
                 raise DecodeError(
@@ -222,7 +228,7 @@ class TaskHandle(Generic[R]):
         if located.state == "expired":
             raise TaskExpired(f"task {self._id} expired before a worker took it")
         if located.state == "dead":
-            raise _dead(self._id, located)
+            raise _dead(self._app, self._id, located)
         if located.state == "completed":
             raise ResultUnavailable(f"task {self._id} completed, but its result was not kept (retention 0)")
         raise ResultUnavailable(f"there is no task {self._id}, or its result was not kept or has expired")
@@ -232,8 +238,8 @@ def _deadline(timeout: Duration | None) -> float | None:
     return None if timeout is None else time.monotonic() + seconds(timeout, "timeout")
 
 
-def _dead(task: TaskId, located: Located) -> TaskDead:
-    failures = envelope.failures(envelope.fields_dict(located.fields).get("f", b""))
+def _dead(app: str, task: TaskId, located: Located) -> TaskDead:
+    failures = envelope.failures(envelope.fields_dict(located.fields).get("f", b""), app, task.type)
     last = failures[-1] if failures else {}
     error = f"{last.get('error', 'unknown error')}: {last.get('message', '')}"
     reason = located.where.reason if isinstance(located.where, Buried) else "unknown"

@@ -21,6 +21,7 @@ from streamq.errors import RedisError
 from streamq.flow import ask
 from streamq.keys import type_keys
 from streamq.model.delivery import Delivery
+from streamq.payloads.stage import About
 from streamq.registry.handler import sized
 from streamq.registry.registry import Registry
 
@@ -64,13 +65,16 @@ class Live:
             "total": None if total is None else float(total),
             "text": clean(text[:500]),
         }
-        self._add(task, worker, "progress", orjson.dumps(data))
+        self._add(task, worker, "progress", self._stored(task, orjson.dumps(data)))
 
     def emit(self, task: Delivery, worker: str, value: object) -> None:
         """Tell a value. Raises PayloadError if it is no JSON, or too long."""
         raw = sized(encode(value, what="the emitted value"), MOST_BYTES, "the emitted value")
-        pipeline = self._registry.pipeline
-        self._add(task, worker, "value", raw if pipeline is None else pipeline.seal(raw))
+        self._add(task, worker, "value", self._stored(task, raw))
+
+    def _stored(self, task: Delivery, raw: bytes) -> bytes:
+        pipeline, name = self._registry.pipeline, self._registry.name
+        return raw if pipeline is None else pipeline.seal(raw, About(name, task.type, "event", str(task.id)))
 
     def flush(self, task: Delivery) -> None:
         """Send what an attempt told, before it ends: a delivery that is settled can tell nothing more."""

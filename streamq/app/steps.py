@@ -18,7 +18,7 @@ from streamq.app.enqueuer import Enqueuer
 from streamq.calls import question as question_calls
 from streamq.calls import signals as signal_calls
 from streamq.calls import steps as step_calls
-from streamq.client.signals import checked_name
+from streamq.client.signals import about, checked_name
 from streamq.convert.converter import Converter
 from streamq.convert.encoding import encode_as
 from streamq.errors import (
@@ -35,6 +35,7 @@ from streamq.keys import TypeKeys, type_keys
 from streamq.model.delivery import Delivery
 from streamq.options.checks import Duration, seconds
 from streamq.payloads.pipeline import opened
+from streamq.payloads.stage import About
 from streamq.registry.handler import sized
 from streamq.registry.registry import Registry
 
@@ -148,7 +149,9 @@ class Steps:
 
     def _received(self, signal: str, converter: Converter, value: bytes) -> Any:
         try:
-            return converter.read(orjson.loads(opened(value)))
+            return converter.read(
+                orjson.loads(opened(value, about(self._registry.name, self._task.id, signal)))
+            )
         except (DecodeError, ValueError) as error:
             raise DecodeError(
                 f"the value of the signal {signal!r} of task {self._task.id} is not what the handler waits "
@@ -220,11 +223,14 @@ class Steps:
         what = f"the result of step {name!r}"
         raw = sized(encode_as(converter, value, what=what), MOST_OF_ONE, what)
         pipeline = self._registry.pipeline
-        return raw if pipeline is None else pipeline.seal(raw)
+        return raw if pipeline is None else pipeline.seal(raw, self._about(name))
+
+    def _about(self, name: str) -> About:
+        return About(self._registry.name, self._task.type, "memo", f"{self._task.id}\0{name}")
 
     def _decoded(self, name: str, converter: Converter, memo: bytes) -> Any:
         try:
-            return converter.read(orjson.loads(opened(memo)))
+            return converter.read(orjson.loads(opened(memo, self._about(name))))
         except (DecodeError, ValueError) as error:
             raise DecodeError(
                 f"the memo of step {name!r} of task {self._task.id} does not fit what the step returns now: "

@@ -13,15 +13,15 @@ from streamq.client.loop_clients import AsyncClients
 from streamq.client.sync_client import Client
 from streamq.client.task_event import TaskEvent
 from streamq.client.waiting import Waiting
-from streamq.keys import TypeKeys
+from streamq.model.task import TaskId
 
 
 class TaskEvents:
     """What a task tells, then its end. Each iteration starts at `after`."""
 
-    def __init__(self, client: Client, asyncs: AsyncClients, keys: TypeKeys, local: str, after: str) -> None:
+    def __init__(self, client: Client, asyncs: AsyncClients, app: str, task: TaskId, after: str) -> None:
         self._client, self._asyncs = client, asyncs
-        self._keys, self._local, self._after = keys, local, after
+        self._app, self._task, self._after = app, task, after
 
     def __aiter__(self) -> AsyncGenerator[TaskEvent]:
         return self._watch(self._asyncs.current().waiting)
@@ -47,4 +47,4 @@ class TaskEvents:
             background.wait(close)
 
     def _watch(self, waiting: Waiting) -> AsyncGenerator[TaskEvent]:
-        return live.events(waiting, self._keys, self._local, self._after)
+        return live.events(waiting, self._app, self._task, self._after)

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Protocol, T
 
 from streamq.app.bound_task import Bound, bound_to, lock_of
 from streamq.app.handle import TaskHandle
+from streamq.errors import InvalidOption
 from streamq.item import Item
 from streamq.options.call import CallOptions, per_call
 from streamq.options.typed import PerCall
 from streamq.registry.handler import Handler
+from streamq.registry.redefinition import redefined
+from streamq.registry.upcasting import Upcaster
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -85,6 +88,29 @@ class TaskType(Generic[P, R, C_co]):
         options = per_call(given)
         lock_of(self._handler, options)  # a rule that cannot be is told here, not with the first call
         return TaskType(self._enqueuer, self._handler, options)
+
+    def upcast(self, version: int, /) -> Callable[[Upcaster], Upcaster]:
+        """Register the function that makes arguments of `version` into those of the next one: it takes and
+        returns them by name, as JSON data. Where a version has none, its arguments fit the next as they are.
+        Raises InvalidOption."""
+        newest = self._handler.options.version
+        if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version < newest:  # type: ignore[redundant-expr]
+            raise InvalidOption(
+                f"upcast({version!r:.40}) of task type {self.name!r}: must be a version from 1 to before "
+                f"version={newest} of @app.task"
+            )
+
+        def register(function: Upcaster) -> Upcaster:
+            before = self._handler.upcasters.get(version)
+            if before is not None and not redefined(function, before, again=True):
+                raise InvalidOption(
+                    f"upcast({version}) of task type {self.name!r}: there is one already, "
+                    f"{before.__qualname__}"
+                )
+            self._handler.upcasters[version] = function
+            return function
+
+        return register
 
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
         """Return the call as a value, checked and encoded, for `enqueue_many`."""

@@ -123,6 +123,14 @@ def purge(
     return build("purge", args, lambda r: Moved(*r), t)
 
 
+def reseal(
+    t: TypeKeys, local: str, payload: tuple[bytes, bytes], failures: tuple[bytes, bytes], note: Note
+) -> Call[bool]:
+    """Replace the payload and the errors of a dead letter, each given as it was read and as it is to be, if
+    both are as they were read."""
+    return build("reseal", (local, *payload, *failures, *note), bool, t)
+
+
 def resubmit(t: TypeKeys, local: str, payload: bytes, note: Note) -> Call[str]:
     """Enqueue a dead letter's task again with another payload. Returns the new local id; '' if there is no
     such dead letter."""

@@ -63,6 +63,11 @@ def policy(t: TypeKeys) -> Call[dict[str, str]]:
     return Call(None, (t.policy,), ("HGETALL", t.policy), lambda r: {text(k): text(v) for k, v in pairs(r)})
 
 
+def policy_version(t: TypeKeys) -> Call[int]:
+    """Return the version of a type's payloads that was registered last; 1 if none was."""
+    return Call(None, (t.policy,), ("HGET", t.policy, "version"), lambda r: number(r) if r else 1)
+
+
 def workers(s: ShardKeys) -> Call[list[tuple[str, int]]]:
     """Return the names and last heartbeats (ms) of the workers, oldest first."""
     return _beats(s.workers)

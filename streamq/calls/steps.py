@@ -45,6 +45,11 @@ def _stored(reply: list[Reply]) -> Stored:
             return Stored()
 
 
+def number(t: TypeKeys) -> Call[int]:
+    """Return how many fields the memos of a type have."""
+    return Call(None, (t.steps,), ("HLEN", t.steps), int)
+
+
 class Memos(NamedTuple):
     """Some memos of a task by the names of their steps; following: the number of the next, 0 at the end."""
 

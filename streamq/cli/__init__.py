@@ -46,6 +46,8 @@ COMMANDS: Final = {
     "resume": "let workers run a paused task type again",
     "lanes": "list the lanes of a task type; pause, resume, limit or purge one",
     "forget": "remove task types that are no longer used",
+    "types": "list task types with their versions; retire a former name",
+    "keys": "count what is sealed with which key; seal dead letters anew; make a key",
     "dead": "list, show, requeue, edit or purge dead letters",
     "workers": "list the workers and the tasks they run",
     "drain": "let a worker finish its tasks and end",
@@ -71,7 +73,8 @@ EXIT_CODES: Final = f"""exit codes:
   {FAILED}    failed
   {USAGE}    wrong usage
   {NOT_FOUND}    not found
-  {UNHEALTHY}    audit found a broken invariant, doctor a fault, or check a process that is not ready
+  {UNHEALTHY}    audit found a broken invariant, doctor a fault, check a process that is not ready,
+       or keys audit a key in use
   {UNREACHABLE}   the server is unreachable, or too old
   {DENIED}   the server refused the login or the command
   {CONFIG}   wrong configuration, or the app cannot be imported

@@ -15,7 +15,9 @@ from streamq import environment
 from streamq.cli.output import write_message
 from streamq.errors import InvalidTaskId, RedisUnavailable, UnknownTaskType, UsageError
 from streamq.model.task import NAME_PATTERN, TaskId
+from streamq.namespace import with_ring
 from streamq.options.checks import seconds
+from streamq.payloads.keyring import KeyRing
 from streamq.registry.handler import check_name
 from streamq.transport.address import Address
 from streamq.wording import listed
@@ -230,7 +232,7 @@ def find(args: argparse.Namespace, *, partly: bool = False) -> Target:
     name = named or _only(known)
     if not NAME_PATTERN.fullmatch(name):
         raise UsageError(f"{name[:120]!r} is not an app name: use letters, digits, _ - . (at most 100)")
-    app = transport.address.namespace.app(name)
+    app = with_ring(transport.address.namespace.app(name), KeyRing.from_environment())
     return Target(transport, app, known.get(app), url)
 
 

@@ -168,7 +168,9 @@ class _GroupCommit:
             return await self._call(self._named(tasks, needs), patience)
 
     def _named(self, tasks: Sequence[NewTask], needs: NeedsLane) -> list[NewTask]:
-        return lanes.named(tasks, needs.argument, self._type, self._client.registry.shards)
+        return lanes.named(
+            tasks, needs.argument, self._type, self._client.registry.shards, self._client.registry.name
+        )
 
     async def _send_all(self) -> None:
         try:

@@ -15,9 +15,10 @@ from streamq.errors import DecodeError, UsageError
 from streamq.model.task import NewTask
 from streamq.options.lane import NO_LANE, of_argument
 from streamq.payloads.pipeline import opened
+from streamq.payloads.stage import About
 
 
-def named(tasks: Sequence[NewTask], argument: str, task_type: str, shards: int) -> list[NewTask]:
+def named(tasks: Sequence[NewTask], argument: str, task_type: str, shards: int, app: str) -> list[NewTask]:
     """The same tasks, each with the lane that its arguments name. Raises UsageError where they cannot
     tell."""
     if shards > 1 and (argument or any("unique" in joining.parts(task.joins) for task in tasks)):
@@ -25,17 +26,17 @@ def named(tasks: Sequence[NewTask], argument: str, task_type: str, shards: int) 
             f"task type {task_type!r} has lanes, and each lane its shard: name the lane, as "
             f"send({task_type!r}, ..., lane=...), or send with the handler's app"
         )
-    return [task if joining.has_lane(task) else _named(task, argument, task_type) for task in tasks]
+    return [task if joining.has_lane(task) else _named(task, argument, task_type, app) for task in tasks]
 
 
-def _named(task: NewTask, argument: str, task_type: str) -> NewTask:
-    lane = _lane(task.payload, argument, task_type) if argument else NO_LANE
+def _named(task: NewTask, argument: str, task_type: str, app: str) -> NewTask:
+    lane = _lane(task.payload, argument, task_type, app) if argument else NO_LANE
     return joining.in_lane(task, lane)
 
 
-def _lane(payload: bytes, argument: str, task_type: str) -> str:
+def _lane(payload: bytes, argument: str, task_type: str, app: str) -> str:
     try:
-        arguments = orjson.loads(opened(payload))
+        arguments = orjson.loads(opened(payload, About(app, task_type, "payload")))
     except (DecodeError, ValueError) as error:
         raise UsageError(
             f"task type {task_type!r} has lanes, and its arguments cannot be read here ({error}): name the "

@@ -13,12 +13,14 @@ from streamq.calls.live import Row
 from streamq.client.task_event import TaskEvent, event_of
 from streamq.client.waiting import Waiting
 from streamq.errors import RedisUnavailable
-from streamq.keys import TypeKeys
+from streamq.keys import TypeKeys, type_keys
 from streamq.model.reply import Located
+from streamq.model.task import TaskId
 
 
-async def events(waiting: Waiting, keys: TypeKeys, local: str, after: str) -> AsyncGenerator[TaskEvent]:
+async def events(waiting: Waiting, app: str, task: TaskId, after: str) -> AsyncGenerator[TaskEvent]:
     """Yield the events of a task after an id, as they come, and last its end."""
+    keys, local = type_keys(app, task.shard, task.type), task.local
     ended = asyncio.ensure_future(waiting.wait_until_ended(keys, local, None))
     waiter = waiting.listener.join(keys.watched(local))
     turn: asyncio.Future[bool] | None = None
@@ -27,7 +29,7 @@ async def events(waiting: Waiting, keys: TypeKeys, local: str, after: str) -> As
             over = ended.done()
             for row in await _read(waiting, keys, local, after):
                 after = row.id
-                event = event_of(row)
+                event = event_of(row, app, task)
                 if event is not None:
                     yield event
             if over:

@@ -18,6 +18,7 @@ from streamq.keys import TypeKeys
 from streamq.model.reply import Note
 from streamq.model.task import SignalAnswer, TaskId
 from streamq.payloads.pipeline import Pipeline
+from streamq.payloads.stage import About
 
 MOST_BYTES: Final = 65_536
 """The most bytes of a signal's value."""
@@ -33,15 +34,20 @@ def checked_name(name: str) -> str:
     return name
 
 
-def encoded(value: object, pipeline: Pipeline | None = None) -> bytes:
-    """Return a signal's value as it is stored. Raises PayloadError."""
+def encoded(value: object, pipeline: Pipeline | None, app: str, task: TaskId, name: str) -> bytes:
+    """Return the value of a signal of this name as it is stored. Raises PayloadError."""
     raw = encode(value, what="the signal's value")
     if len(raw) > MOST_BYTES:
         raise PayloadError(
             f"the signal's value has {len(raw):,} bytes, over the limit of {MOST_BYTES:,}. Store the data "
             "elsewhere and pass a reference"
         )
-    return raw if pipeline is None else pipeline.seal(raw)
+    return raw if pipeline is None else pipeline.seal(raw, about(app, task, name))
+
+
+def about(app: str, task: TaskId, name: str) -> About:
+    """Return what a signal's value is."""
+    return About(app, task.type, "signal", f"{task}\0{name}")
 
 
 def give(t: TypeKeys, task: TaskId, name: str, value: bytes, note: Note = NO_NOTE) -> Flow[SignalAnswer]:

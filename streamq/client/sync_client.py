@@ -82,7 +82,7 @@ class Client(Base):
             try:
                 return self.transport.run(call)
             except NeedsLane as needs:
-                told = lanes.named(batch, needs.argument, task_type, self.registry.shards)
+                told = lanes.named(batch, needs.argument, task_type, self.registry.shards, self.registry.name)
                 return self._send(task_type, shard, told)
             except ShardClosed:
                 return self.drive(flows.reopen(self.registry.name, shard, call))
@@ -107,7 +107,9 @@ class Client(Base):
             except NotJoined:
                 return [Unjoined()] * len(batch)
             except NeedsLane as needs:
-                return send(lanes.named(batch, needs.argument, task_type, self.registry.shards))
+                return send(
+                    lanes.named(batch, needs.argument, task_type, self.registry.shards, self.registry.name)
+                )
             finally:
                 self._writers.give(writer)
 

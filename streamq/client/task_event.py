@@ -13,7 +13,9 @@ import orjson
 
 from streamq.calls.live import Row
 from streamq.errors import DecodeError
+from streamq.model.task import TaskId
 from streamq.payloads.pipeline import opened
+from streamq.payloads.stage import About
 
 EventKind = Literal["progress", "value", "end"]
 _KINDS: Final[dict[str, EventKind]] = {"progress": "progress", "value": "value"}
@@ -37,17 +39,17 @@ class TaskEvent:
     text: str = ""
 
 
-def latest_progress(newest_first: Iterable[Row]) -> TaskEvent | None:
+def latest_progress(newest_first: Iterable[Row], app: str, task: TaskId) -> TaskEvent | None:
     """Return the latest progress among rows; None if there is none."""
-    events = (event_of(row) for row in newest_first if row.kind == "progress")
+    events = (event_of(row, app, task) for row in newest_first if row.kind == "progress")
     return next((event for event in events if event is not None), None)
 
 
-def event_of(row: Row) -> TaskEvent | None:
+def event_of(row: Row, app: str, task: TaskId) -> TaskEvent | None:
     """Return an event; None if it cannot be read."""
     kind = _KINDS.get(row.kind)
     try:
-        value = orjson.loads(opened(row.data))
+        value = orjson.loads(opened(row.data, About(app, task.type, "event", str(task))))
     except (ValueError, DecodeError):
         return None
     if kind == "value":

@@ -28,6 +28,8 @@ from streamq.errors import UsageError
 from streamq.flow import Flow, ask
 from streamq.keys import shard_keys, type_keys
 from streamq.model.task import CancelAnswer, SignalAnswer, TaskId, cancel_answer
+from streamq.payloads.keyring import ring_of
+from streamq.payloads.pipeline import pipeline_for
 from streamq.transport.sync_transport import SyncTransport
 
 CLOCK_MS = 1
@@ -126,8 +128,9 @@ class Actions(LaneActions, DeadLetterActions):
     def signal(self, task_id: str, name: str, value: object = None) -> Flow[SignalAnswer]:
         """Give a task a signal; return the same as `TaskHandle.signal`. Raises InvalidTaskId, InvalidOption
         and PayloadError."""
-        task, raw = TaskId.parse(task_id), signals.encoded(value)
+        task, sealed = TaskId.parse(task_id), ring_of(self._app) is not None
         told = note(self._by, "signal", f"{task_id} {signals.checked_name(name)}")
+        raw = signals.encoded(value, pipeline_for(None, sealed=sealed), self._app, task, name)
         return signals.give(self._keys(task), task, name, raw, told)
 
     @operation
@@ -157,7 +160,7 @@ class Actions(LaneActions, DeadLetterActions):
         force: also if the task lives; the key's next task may then run beside it. reason: for the log of
         actions. Raises UnknownTaskType.
         """
-        digest = digest_of(task_type, key)
+        digest = digest_of(self._app, task_type, key)
         yield from self._check_type(task_type)
         shards = range((yield from self._known()))
         held = yield from unique_locks.lock(self._app, list(shards), task_type, key)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from streamq import envelope
 from streamq.calls import operator as operator_calls
@@ -16,19 +16,33 @@ from streamq.calls import question as question_calls
 from streamq.calls.call import Call
 from streamq.calls.locate import locate
 from streamq.control.action_base import ActionBase
-from streamq.control.action_log import note
+from streamq.control.action_log import new_action, note
 from streamq.control.dead_letters import DeadSelection, Groups, describe
 from streamq.control.facade import operation, stepwise
-from streamq.errors import UsageError
+from streamq.control.task_list import TaskList
+from streamq.control.task_rows import TaskFilter
+from streamq.errors import DecodeError, PayloadError, UsageError
 from streamq.flow import Flow, Part, ask
 from streamq.keys import TypeKeys
-from streamq.model.reply import Moved
+from streamq.model.reply import Moved, Note
 from streamq.model.task import TaskId
+from streamq.namespace import with_ring
 from streamq.options.task import TaskOptions
+from streamq.payloads.keyring import ring_of
+from streamq.payloads.pipeline import key_of, opened
 from streamq.payloads.reading import check_edited, in_place_of
+from streamq.payloads.stage import About
 from streamq.registry.handler import sized
 
 BATCH: Final = 100
+
+
+class Resealed(NamedTuple):
+    """How many dead letters were sealed anew, and how many could not be."""
+
+    done: int
+    left: int
+
 
 _Step = Callable[..., Call[Moved]]
 
@@ -105,12 +119,64 @@ class DeadLetterActions(ActionBase):
         check_edited(payload)
         sized(payload, TaskOptions().max_payload, "the arguments")
         located = yield from ask(locate(self._keys(task), task.local))
-        stored = in_place_of(envelope.fields_dict(located.fields).get("p"), payload)
+        stored = in_place_of(
+            envelope.fields_dict(located.fields).get("p"), payload, About(self._app, task.type, "payload")
+        )
         step = operator_calls.resubmit(
             self._keys(task), task.local, stored, note(self._by, "edit and requeue", task_id)
         )
         local = yield from ask(step)
         return str(TaskId(task.type, task.shard, local)) if local else None
+
+    @operation
+    def reseal(self, types: Sequence[str]) -> Flow[Resealed]:
+        """Seal dead letters of these types anew with the current key of the ring; return how many were, and
+        how many could not be: their key is not in the ring, or they were changed. Raises UsageError without a
+        ring, and UnknownTaskType."""
+        ring = ring_of(self._app)
+        if ring is None:
+            raise UsageError(
+                "there is no key ring here: set STREAMQ_KEYS, or StreamQ(..., keys=KeyRing(...))"
+            )
+        shards, action = range((yield from self._known())), new_action()
+        done = left = 0
+        for name in types:
+            yield from self._check_type(name)
+            for local_id in (yield from self._sealed_otherwise(name, shards, ring.current)):
+                good = yield from self._reseal(
+                    TaskId.parse(local_id), note(self._by, "reseal", name, action=action)
+                )
+                done, left = done + good, left + (not good)
+        return Resealed(done, left)
+
+    def _sealed_otherwise(self, name: str, shards: Sequence[int], current: str) -> Flow[list[str]]:
+        """Return the dead letters of a type that have something sealed with another key."""
+        found, cursor = list[str](), "start"
+        while cursor:
+            listed = TaskList(with_ring(self._app, None), shards)
+            page = yield from listed.page(
+                "dead", [name], "" if cursor == "start" else cursor, BATCH, TaskFilter()
+            )
+            for row in page.rows:
+                keys = {key_of(row.fields.get("p", b"")), *envelope.failure_keys(row.fields.get("f", b""))}
+                found += [row.id] if keys - {"", current} else []
+            cursor = page.cursor
+        return found
+
+    def _reseal(self, task: TaskId, entry: Note) -> Flow[bool]:
+        located = yield from ask(locate(self._keys(task), task.local))
+        have = envelope.fields_dict(located.fields)
+        before, failures = have.get("p", b""), have.get("f", b"")
+        about = About(self._app, task.type, "payload")
+        try:
+            payload = in_place_of(before, opened(before, about), about) if key_of(before) else before
+            errors = envelope.resealed(failures, about._replace(purpose="failure"))
+        except (DecodeError, PayloadError):
+            return False
+        call = operator_calls.reseal(
+            self._keys(task), task.local, (before, payload), (failures, errors), entry
+        )
+        return (yield from ask(call))
 
     def _by_id(self, step: _Step, verb: str, task_ids: Sequence[str]) -> Flow[int]:
         if isinstance(task_ids, str):  # a str is a sequence of characters

@@ -20,6 +20,7 @@ from streamq.flow import Flow, ask, in_turn
 from streamq.keys import TypeKeys, type_keys
 from streamq.model.task import TaskId
 from streamq.payloads.reading import readable
+from streamq.payloads.stage import About
 from streamq.stored import count
 
 STEP: Final = 20
@@ -121,7 +122,7 @@ class Groups:
         keys, after = self._keys(task_type, shard), ""
         for _ in range(0, MOST_GROUPS, STEP):
             found = yield from ask(listing_calls.dead_groups(keys, after, STEP))
-            into += [_group(task_type, shard, group) for group in found]
+            into += [_group(self._app, task_type, shard, group) for group in found]
             if len(found) < STEP:
                 return
             after = found[-1].fingerprint
@@ -177,9 +178,9 @@ class Groups:
         return type_keys(self._app, shard, task_type)
 
 
-def _group(task_type: str, shard: int, group: listing_calls.Group) -> DeadGroup:
+def _group(app: str, task_type: str, shard: int, group: listing_calls.Group) -> DeadGroup:
     have = envelope.fields_dict(group.fields)
-    failures = envelope.failures(have.get("f", b""))
+    failures = envelope.failures(have.get("f", b""), app, task_type)
     last = failures[-1] if failures else {}
     frame = frame_of(last)
     return DeadGroup(
@@ -194,15 +195,15 @@ def _group(task_type: str, shard: int, group: listing_calls.Group) -> DeadGroup:
         first_ms=group.first_ms,
         last_ms=group.last_ms,
         sample=str(TaskId(task_type, shard, group.last_local)),
-        payload=_whole(have),
+        payload=_whole(have, About(app, task_type, "payload")),
         framed=stored_frame(last) is not None,
     )
 
 
-def _whole(have: dict[str, bytes]) -> bytes | None:
+def _whole(have: dict[str, bytes], about: About) -> bytes | None:
     """Return a payload that was not cut; None if it was."""
     payload, size = have.get("p"), count(have.get("size", b"0"), 1 << 62)
-    return readable(payload) if payload is not None and len(payload) >= size else None
+    return readable(payload, about) if payload is not None and len(payload) >= size else None
 
 
 def _merged(groups: Iterable[DeadGroup]) -> list[DeadGroup]:

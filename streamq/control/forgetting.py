@@ -65,11 +65,16 @@ class Forgetting:
             (yield from ask(question_calls.now())),
         )
         beats = yield from ask(question_calls.workers(shard))
+        policy = yield from ask(question_calls.policy(type_keys(self._app, 0, task_type)))
+        alias_of = policy.get("alias_of")
+        how, fix = "it", "Stop it, or start it with code without that type"
+        if alias_of is not None:
+            how = f"it as an alias of {alias_of!r}"
+            fix = f"Take it out of aliases=[...] of {alias_of!r}, and deploy"
         for name, beat in beats:
             if now - beat < SERVED_MS and task_type in _types(details.get(name, b"")):
                 raise UsageError(
-                    f"task type {task_type!r} cannot be forgotten: worker {name} serves it. Stop it, or "
-                    "start it with code without that type"
+                    f"task type {task_type!r} cannot be forgotten: worker {name} serves {how}. {fix}"
                 )
 
     def _check_scheduled(self, task_type: str) -> Flow[None]:

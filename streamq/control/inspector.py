@@ -19,6 +19,7 @@ from streamq.control.action_log import Action, Pause
 from streamq.control.dead_letters import DeadGroups, DeadSelection, Groups
 from streamq.control.facade import AsyncFacade, Facade, SyncFacade, operation
 from streamq.control.heartbeats import WorkerInfo
+from streamq.control.key_use import KeyUse, KeyUses
 from streamq.control.lanes import LaneInfo
 from streamq.control.overview import GLANCE, TypeStats
 from streamq.control.rollups import Rollup, Span
@@ -32,7 +33,7 @@ from streamq.flow import Flow, ask, drive, in_turn
 from streamq.keys import shard_keys, type_keys
 from streamq.model.reply import COUNTERS, Counts
 from streamq.model.task import State
-from streamq.namespace import namespace_of
+from streamq.namespace import namespace_of, with_ring
 from streamq.shards import MOST, AppRecord
 
 if TYPE_CHECKING:
@@ -62,6 +63,12 @@ class Questions(Facade):
         faults of both."""
         found = copy.copy(self)
         found._only = tuple(shards)  # noqa: SLF001 - its own class
+        return found
+
+    def without_keys(self) -> Self:
+        """Return an inspector that shows of what is sealed only that it is."""
+        found = copy.copy(self)
+        found._app = with_ring(self._app, None)  # noqa: SLF001 - its own class
         return found
 
     @property
@@ -230,6 +237,14 @@ class Questions(Facade):
     def count_dead(self, selection: DeadSelection) -> Flow[int]:
         """Return how many dead letters are selected."""
         return (yield from Groups(self._app, (yield from self._each())).count(selection))
+
+    @operation
+    def key_use(self) -> Flow[list[KeyUse]]:
+        """Return how much is sealed with each key, of all that is stored: a key of which there is nothing can
+        leave the ring. Reads every task: for the time after a rotation, not for every minute."""
+        shards = yield from self._each()
+        types = yield from self._types(shards)
+        return (yield from KeyUses(self._app, shards, self._unreadable).count(types))
 
     # -- workers, daemons and the server -----------------------------------------------------------------
 

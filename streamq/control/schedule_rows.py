@@ -23,7 +23,9 @@ from streamq.flow import Flow, ask
 from streamq.keys import ShardKeys, shard_keys, type_keys
 from streamq.model.reply import Note
 from streamq.model.task import NewTask
+from streamq.payloads.keyring import index_key
 from streamq.payloads.pipeline import opened
+from streamq.payloads.stage import About
 from streamq.registry.handler import check_name
 from streamq.schedules import definition, registration, state
 from streamq.schedules.definition import Definition
@@ -204,7 +206,7 @@ def write(
     )
 
 
-def upgrade(found: Found) -> Flow[None]:
+def upgrade(app: str, found: Found) -> Flow[None]:
     """Give a definition the lane and the key that the type's policy asks for by now. Raises ServerError where
     its arguments cannot be read here."""
     state, known = found.whole()
@@ -212,7 +214,7 @@ def upgrade(found: Found) -> Flow[None]:
     policy = yield from ask(question_calls.policy(t))
     payload = yield from ask(schedule_calls.payload(found.keys, found.name))
     try:
-        wanted = completed(known, policy, payload or b"")
+        wanted = completed(app, known, policy, payload or b"")
     except (ValueError, InvalidOption) as error:  # a DecodeError too
         why = f"which lane or unique key a run has cannot be told: {error}"
         raise damaged(found.name, why) from None
@@ -220,12 +222,13 @@ def upgrade(found: Found) -> Flow[None]:
     yield from write(found, change, wanted, payload or b"")
 
 
-def completed(known: Definition, policy: Mapping[str, str], payload: bytes) -> Definition:
+def completed(app: str, known: Definition, policy: Mapping[str, str], payload: bytes) -> Definition:
     """Return a definition with what it lacks of the policy. Raises DecodeError and InvalidOption."""
     rules, before = joining.of_policy(policy), known.parts
     lock = rules.lock if "unique" not in before else None
     task = NewTask(b"", fields=tuple(pair for pair in known.fields))
-    joined = joining.join(known.type, task, rules, opened(payload), lock=lock)
+    raw = opened(payload, About(app, known.type, "payload"))
+    joined = joining.join(known.type, task, rules, raw, lock=lock, secret=index_key(app))
     told = {**joining.parts(joining.of_run(joined)), **before}
     fields = tuple((name, str(value)) for name, value in joined.task.fields)
     joins = orjson.dumps(told).decode() if told else ""

@@ -31,6 +31,9 @@ from streamq.model.task import LETTER, NewTask, TaskId
 from streamq.options.checks import Duration, moment_ms
 from streamq.options.schedule import GRACE, Cron, Every, Misfire, Overlap, Schedule
 from streamq.options.unique import DEBOUNCE
+from streamq.payloads.keyring import index_key
+from streamq.payloads.pipeline import opened
+from streamq.payloads.stage import About
 from streamq.registry.handler import Handler, check_name
 from streamq.registry.redefinition import importable
 from streamq.schedules import registration
@@ -119,7 +122,7 @@ class Recurring(Facade):
         """
         check_name(name, "a schedule")
         rules = Schedule(when, misfire, overlap, jitter, grace, start, end, times)
-        wanted = _of_call(rules, task)
+        wanted = _of_call(self._app, rules, task)
         if task.route is not None and task.route.split and self._shards > 1:
             raise InvalidOption(
                 "the lane and the key of a schedule's runs may have different homes where an app has several "
@@ -220,7 +223,7 @@ class Recurring(Facade):
             if answer.outcome == "skipped":
                 raise refused(known.type, answer.detail, 0, holder=TaskId(known.type, shard, answer.holder))
             if answer.outcome == "rich":
-                yield from upgrade(found)
+                yield from upgrade(self._app, found)
             found = yield from self._rows.existing(name)
         raise busy(name)
 
@@ -261,7 +264,7 @@ class Recurring(Facade):
             if handler.options.schedule is not None:
                 wanted, payload = _of_code(handler, handler.options.schedule)
                 yield from self._register(handler.name, handler, record, wanted)
-                stored = payload if handler.pipeline is None else handler.pipeline.seal(payload)
+                stored = handler.stored(payload)
                 changed += yield from self._store(handler.name, wanted, stored, record, registration.declare)
         return changed
 
@@ -280,7 +283,7 @@ class Recurring(Facade):
         for keys in self._rows.shards(record):
             policy = yield from ask(question_calls.policy(type_keys(self._app, keys.shard, wanted.type)))
             if policy:
-                return completed(wanted, policy, payload)
+                return completed(self._app, wanted, policy, payload)
         raise UnknownTaskType(
             f"app {self._app!r} has no task type {wanted.type!r}, so nobody would run it: start a worker "
             "that has it"
@@ -319,7 +322,7 @@ def declared(app: str, shards: int, handlers: Iterable[Handler]) -> Flow[int]:
     return Recurring(app, shards)._declare(handlers)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
 
-def _of_call(rules: Schedule, task: BoundTask) -> Definition:
+def _of_call(app: str, rules: Schedule, task: BoundTask) -> Definition:
     """The definition of a call. Raises InvalidOption."""
     if not hasattr(task, "task") or not isinstance(task.handler, Handler):
         raise InvalidOption(f"task={task!r:.80}: write task.bind(...), or app.bound('name', {{...}})")
@@ -337,8 +340,17 @@ def _of_call(rules: Schedule, task: BoundTask) -> Definition:
     run = joining.of_run(joining.Joined(new, lock, home))
     fields = tuple((name, value if isinstance(value, str) else value.decode()) for name, value in new.fields)
     return defined(
-        rules, task.handler.name, LETTER[new.priority], fields, new.payload, run, home or lock or ""
+        rules, task.handler.name, LETTER[new.priority], fields, _told(app, task), run, home or lock or ""
     )
+
+
+def _told(app: str, task: BoundTask) -> bytes:
+    """Return what the fingerprint of a definition has of the arguments: with a key ring only who has the ring
+    can tell them from it."""
+    name, stored = task.handler.name, task.task.payload
+    raw = opened(stored, About(app, name, "payload"))
+    secret = index_key(app)
+    return envelope.digest(name, raw, secret) if secret else raw
 
 
 def _of_code(handler: Handler, rules: Schedule) -> tuple[Definition, bytes]:
@@ -347,7 +359,12 @@ def _of_code(handler: Handler, rules: Schedule) -> tuple[Definition, bytes]:
     lifetime = () if policy.expires is None else (("x", str(round(policy.expires * 1000))),)
     task = NewTask(payload, fields=lifetime)
     joined = joining.join(
-        handler.name, task, joining.of_options(policy, handler.lock), payload, lock=handler.lock
+        handler.name,
+        task,
+        joining.of_options(policy, handler.lock),
+        payload,
+        lock=handler.lock,
+        secret=index_key(handler.app),
     )
     fields = tuple((name, str(value)) for name, value in joined.task.fields)
     run, home = joining.of_run(joined), joined.home or ""

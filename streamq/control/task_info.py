@@ -27,6 +27,7 @@ from streamq.model.delivery import Success
 from streamq.model.reply import Located
 from streamq.model.task import LIVING, State, TaskId
 from streamq.payloads.reading import readable
+from streamq.payloads.stage import MOST_OF_RESULT, About
 from streamq.stored import count
 
 
@@ -73,7 +74,7 @@ def task_info(app: str, task_id: str, unreadable: Unreadable) -> Flow[TaskInfo]:
         rows = yield from unreadable.ask(live_calls.newest(keys, task.local), list)
     claims = envelope.fields_dict(located.fields).get("c")
     lock = yield from _lock(app, task, claims, unreadable)
-    found = replace(_task_info(task, located, success, lock), progress=latest_progress(rows))
+    found = replace(_task_info(app, task, located, success, lock), progress=latest_progress(rows, app, task))
     if located.state in LIVING or located.state == "dead":
         return (yield from _with_steps(app, task, found, unreadable))
     return found
@@ -90,8 +91,18 @@ def _with_steps(app: str, task: TaskId, info: TaskInfo, unreadable: Unreadable) 
     unread = yield from unreadable.ask(signal_calls.mailbox(t, task.local), dict[str, int])
     waits = info.state in ("scheduled", "parked")
     name = info.fields.get("s", b"").decode("utf-8", "replace") if waits else ""
-    readable_ = {one: readable(memos.shown(one, raw)) or b"" for one, raw in kept.items()}
+    readable_ = {
+        one: readable(memos.shown(one, raw), _about(app, task, one)) or b"" for one, raw in kept.items()
+    }
     return replace(info, memos=readable_, mailbox=unread, suspended=memos.suspension(name, kept))
+
+
+def _about(app: str, task: TaskId, memo: str) -> About:
+    """Return what a memo holds: the result of a step, or the signal that a wait got."""
+    signal = memos.signal_of(memo)
+    if signal is None:
+        return About(app, task.type, "memo", f"{task}\0{memo}")
+    return About(app, task.type, "signal", f"{task}\0{signal}")
 
 
 def _named(app: str, end: str, unreadable: Unreadable) -> Flow[str]:
@@ -121,21 +132,23 @@ def _waiting(detail: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in detail.items() if not (waits and name == "due_ms")}
 
 
-def _task_info(task: TaskId, located: Located, success: Success | None, lock: dict[str, str]) -> TaskInfo:
+def _task_info(
+    app: str, task: TaskId, located: Located, success: Success | None, lock: dict[str, str]
+) -> TaskInfo:
     have = envelope.fields_dict(located.fields)
-    failures = envelope.failures(have.get("f", b""))
+    failures = envelope.failures(have.get("f", b""), app, task.type)
     failed = success.attempt - 1 if success else failed_attempts(count(have.get("a")), failures)
     ended = {"ended_ms": str(success.at_ms)} if success else {}
     return TaskInfo(
         id=str(task),
         type=task.type,
         state=located.state,
-        payload=readable(have.get("p")),
+        payload=readable(have.get("p"), About(app, task.type, "payload")),
         attempts_failed=failed,
         lost=count(have.get("l")),
         failures=failures,
         detail={**_waiting(located.detail), **lock, **ended},
-        result=readable(located.result),
+        result=readable(located.result, About(app, task.type, "result", str(task), MOST_OF_RESULT)),
         success=success,
         fields=have,
     )

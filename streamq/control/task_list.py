@@ -65,7 +65,8 @@ class TaskList:
             raise UsageError(f"there is no list of {state!r} tasks: use one of {known}")
         if not 1 <= limit <= MOST_ROWS:
             raise UsageError(f"limit={limit} must be from 1 to {MOST_ROWS}")
-        walk = _Walk(self._steps(state, sorted(types), _Cursor.parse(cursor), selected), limit, selected)
+        steps = self._steps(state, sorted(types), _Cursor.parse(cursor), selected)
+        walk = _Walk(self._app, steps, limit, selected)
         page = yield from walk.page((yield from ask(question_calls.now())))
         return replace(page, faults=tuple(self._unreadable.faults))
 
@@ -164,7 +165,8 @@ class _Step:
 class _Walk:
     """Reads steps until a page is full, or has reached a limit."""
 
-    def __init__(self, steps: Iterator[_Step], limit: int, selected: TaskFilter) -> None:
+    def __init__(self, app: str, steps: Iterator[_Step], limit: int, selected: TaskFilter) -> None:
+        self._app = app
         self._steps, self._limit, self._selected = steps, limit, selected
         self._rows: list[TaskRow] = []
         self._looked_at = 0
@@ -184,7 +186,7 @@ class _Walk:
         while not self._over():
             found = yield from step.read(after, self._limit - len(self._rows))
             self._looked_at += max(1, len(found.rows))
-            rows = [row_of(name, shard, row) for name, shard, row in found.rows]
+            rows = [row_of(self._app, name, shard, row) for name, shard, row in found.rows]
             self._rows += [row for row in rows if self._selected.matches(row, now_ms)]
             after = found.cursor
             if not after:

@@ -13,6 +13,7 @@ from streamq import envelope
 from streamq.calls import listing as listing_calls
 from streamq.model.task import State, TaskId
 from streamq.payloads.reading import readable
+from streamq.payloads.stage import About
 from streamq.stored import count
 
 SHOWN: Final = 600
@@ -98,12 +99,17 @@ def error_text(failure: dict[str, object] | None, reason: str) -> str:
     return f"{last.get('error', '')}: {last.get('message', '')} {reason}"
 
 
-def row_of(task_type: str, shard: int, row: listing_calls.Row) -> TaskRow:
+def row_of(app: str, task_type: str, shard: int, row: listing_calls.Row) -> TaskRow:
     """Return a row as read by a script."""
     have = envelope.fields_dict(row.fields)
-    failures, payload = envelope.failures(have.get("f", b"")), readable(have.get("p"))
+    failures = envelope.failures(have.get("f", b""), app, task_type)
+    payload, task_id = (
+        readable(have.get("p"), About(app, task_type, "payload")),
+        str(TaskId(task_type, shard, row.local)),
+    )
+    result = About(app, task_type, "result", task_id)
     return TaskRow(
-        id=str(TaskId(task_type, shard, row.local)),
+        id=task_id,
         type=task_type,
         state=row.state,
         priority={"h": "high", "l": "low"}.get(row.priority, "normal"),
@@ -116,7 +122,7 @@ def row_of(task_type: str, shard: int, row: listing_calls.Row) -> TaskRow:
         fingerprint=row.fingerprint,
         payload=None if payload is None else payload[:SHOWN],
         payload_size=count(have.get("size")) if payload is have.get("p") else len(payload or b""),
-        result=(readable(have.get("result")) or b"null") if "result" in have else None,
+        result=(readable(have.get("result"), result) or b"null") if "result" in have else None,
         last_error=failures[-1] if failures else None,
         fields=have,
     )

@@ -20,6 +20,7 @@ from streamq.keys import TypeKeys, type_keys
 from streamq.model.task import TaskId
 from streamq.options.checks import key_text
 from streamq.options.unique import Plan
+from streamq.payloads.keyring import index_key
 from streamq.stored import count
 
 PAGE: Final = 100
@@ -67,17 +68,17 @@ def locks(
     return list(found.values())[:limit]
 
 
-def digest_of(task_type: str, key: str) -> str:
+def digest_of(app: str, task_type: str, key: str) -> str:
     """Return the digest of a key that is given as such, or as the text of a call's `unique`. Raises
     InvalidOption."""
     if _DIGEST.fullmatch(key):
         return key.lower()
-    return unique_keys.digest(task_type, Plan(key=key_text(key, "key")), b"").hex()
+    return unique_keys.digest(task_type, Plan(key=key_text(key, "key")), b"", index_key(app)).hex()
 
 
 def lock(app: str, shards: list[int], task_type: str, key: str) -> Flow[UniqueLock | None]:
     """Return the lock of one key, by its digest or its text; None if no task holds it."""
-    digest = digest_of(task_type, key)
+    digest = digest_of(app, task_type, key)
     for shard in shards:
         t = type_keys(app, shard, task_type)
         holder = yield from ask(producer_calls.lock_holder(t, bytes.fromhex(digest)))

@@ -68,7 +68,7 @@ def _tick(row: DueRow, one: Found, move: Move, overlap: Overlap) -> Flow[Taken |
     )
     ticked = yield from ask(call)
     if ticked.outcome == "rich":
-        yield from upgrade(one)
+        yield from upgrade(one.keys.app, one)
         again = yield from ask(schedule_calls.read(one.keys, one.name))
         upgraded = Found(one.keys, again._replace(due=row.row.due))
         if reckoned(upgraded)[1] == known:

@@ -78,7 +78,7 @@ class Api:
         limit = query.get("limit", str(PAGE))
         if not limit.isascii() or not limit.isdigit() or len(limit) > 4:
             raise HTTPException(400, "limit must be a number from 1 to 200.")
-        page = self._site.queue.inspector.tasks(
+        page = self._site.inspector(request).tasks(
             parse_state(query.get("state", "ready")),
             query.get("type") or None,
             cursor=query.get("cursor", ""),
@@ -88,31 +88,30 @@ class Api:
         return _json(views.page(page, self._site.redaction))
 
     def task(self, request: Request) -> Response:
-        info = self._site.queue.inspector.task(request.path_params["id"])
+        info = self._site.inspector(request).task(request.path_params["id"])
         return _json(views.task(info, self._site.redaction), 404 if info.state == "unknown" else 200)
 
     def dead(self, request: Request) -> Response:
         _check_parameters(request.query_params, {"type", "error", "older", "newer"})
-        found, _ = dead_groups(self._site.queue.inspector, request.query_params)
+        found, _ = dead_groups(self._site.inspector(request), request.query_params)
         return _json(views.groups(found, self._site.redaction))
 
     def lanes(self, request: Request) -> Response:
         _check_parameters(request.query_params, {"type"})
-        inspector, name = self._site.queue.inspector, request.query_params.get("type", "")
+        inspector, name = self._site.inspector(request), request.query_params.get("type", "")
         if name not in inspector.types():
             raise HTTPException(404, f"Unknown task type {name[:100]!r}.")
         return _json(views.lanes(inspector, name, self._site.redaction))
 
     def locks(self, request: Request) -> Response:
         _check_parameters(request.query_params, {"type"})
-        inspector, name = self._site.queue.inspector, request.query_params.get("type", "")
+        inspector, name = self._site.inspector(request), request.query_params.get("type", "")
         if name not in inspector.types():
             raise HTTPException(404, f"Unknown task type {name[:100]!r}.")
         return _json(views.locks(inspector, name, self._site.redaction))
 
     def workers(self, request: Request) -> Response:
-        del request
-        inspector = self._site.queue.inspector
+        inspector = self._site.inspector(request)
         found = {"workers": inspector.workers(), "daemons": inspector.daemons()}
         return _json({name: [asdict(one) for one in processes] for name, processes in found.items()})
 
@@ -123,16 +122,13 @@ class Api:
         return _json({"schedules": listed, "faults": found.faults})
 
     def actions(self, request: Request) -> Response:
-        del request
-        return _json({"actions": [asdict(one) for one in self._site.queue.inspector.actions()]})
+        return _json({"actions": [asdict(one) for one in self._site.inspector(request).actions()]})
 
     def server(self, request: Request) -> Response:
-        del request
-        return _json({"server": views.server(self._site.queue.inspector)})
+        return _json({"server": views.server(self._site.inspector(request))})
 
     def doctor(self, request: Request) -> Response:
-        del request
-        address = self._site.queue.inspector.transport.address
+        address = self._site.inspector(request).transport.address
         return _json(views.diagnosis(self._site.doctor.findings(), address))
 
     async def do(self, request: Request) -> Response:

@@ -43,6 +43,8 @@ REQUIRED_ROLE: Final[dict[str, Role]] = {
     "resubmit": "admin",
 }
 """The least role for each action."""
+READS_SEALED: Final[Role] = "admin"
+"""The least role that sees what is sealed, where the dashboard has the key ring."""
 UNIX: Final = "unix"
 """The address of a peer on a unix socket."""
 
@@ -65,6 +67,11 @@ class Principal:
 
     def may(self, action: str) -> bool:
         return ROLES.index(self.role) >= ROLES.index(REQUIRED_ROLE[action])
+
+    @property
+    def reads_sealed(self) -> bool:
+        """Whether it may see what is sealed."""
+        return ROLES.index(self.role) >= ROLES.index(READS_SEALED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from streamq.control.admin import Admin
 from streamq.control.inspector import Inspector
 from streamq.control.partial_outage import PartialView
 from streamq.control.schedules import Schedules
+from streamq.dashboard.auth import Principal
 from streamq.dashboard.findings import DoctorCache
 from streamq.dashboard.history import History
 from streamq.dashboard.memory_curve import MemoryCurve
@@ -48,6 +49,12 @@ class Site:
     memory: MemoryCurve
     metrics: Metrics
     partial: PartialView
+
+    def inspector(self, request: Request) -> Inspector:
+        """Return the queries for one request: they open what is sealed only for a role that may see it."""
+        found, principal = self.queue.inspector, request.scope.get("principal")
+        may = isinstance(principal, Principal) and principal.reads_sealed
+        return found if may else found.without_keys()
 
     def problem(self, request: Request, status: int, title: str, text: str) -> Response:
         """Return an error as a page, or as JSON below /api."""

@@ -83,7 +83,11 @@ class Pages:
         return RedirectResponse(request.scope.get("root_path", "") + "/", 301)
 
     def type(self, request: Request) -> Response:
-        inspector, name, redaction = self._inspector(), request.path_params["name"], self._site.redaction
+        inspector, name, redaction = (
+            self._site.inspector(request),
+            request.path_params["name"],
+            self._site.redaction,
+        )
         if name not in inspector.types():
             raise HTTPException(404, f"Unknown task type {name!r}.")
         policy, now_ms = inspector.policy(name), inspector.now_ms()
@@ -97,18 +101,15 @@ class Pages:
             lanes=views.lanes(inspector, name, redaction) if "gate" in policy else None,
         )  # fmt: skip
 
-    def _inspector(self) -> Inspector:
-        return self._site.queue.inspector
-
     def lanes(self, request: Request) -> Response:
-        inspector, name = self._site.queue.inspector, request.path_params["name"]
+        inspector, name = self._site.inspector(request), request.path_params["name"]
         if name not in inspector.types():
             raise HTTPException(404, f"Unknown task type {name!r}.")
         found = views.lanes(inspector, name, self._site.redaction)
         return self._page(request, "lanes.html", name=name, **found)
 
     def locks(self, request: Request) -> Response:
-        inspector, name = self._site.queue.inspector, request.path_params["name"]
+        inspector, name = self._site.inspector(request), request.path_params["name"]
         if name not in inspector.types():
             raise HTTPException(404, f"Unknown task type {name!r}.")
         found = views.locks(inspector, name, self._site.redaction)
@@ -120,7 +121,7 @@ class Pages:
             return self._find(request, text)
         state = parse_state(query.get("state", "ready"))
         filter_ = views.visible_filter(task_filter(query), self._site.redaction)
-        inspector = self._site.queue.inspector
+        inspector = self._site.inspector(request)
         types = inspector.types()
         page = inspector.tasks(
             state, query.get("type") or None, cursor=query.get("cursor", ""), limit=PAGE, filter=filter_
@@ -158,7 +159,7 @@ class Pages:
 
     def task_page(self, request: Request, task_id: str, typed: str = "", wrong: str = "") -> Response:
         """Return the page of a task; `typed` are arguments that were refused, and `wrong` says why."""
-        info = self._inspector().task(task_id)
+        info = self._site.inspector(request).task(task_id)
         redaction = self._site.redaction
         result = (info.result or b"null") if info.result is not None else None
         failures = [task_views.attempt(redaction.failure(one, info.payload)) for one in info.failures]
@@ -171,14 +172,14 @@ class Pages:
             origin=views.origin(info), progress=views.progress(info, redaction),
             editable=_editable(info, redaction),
             enqueued_ms=task_views.enqueued(info.fields, TaskId.parse(info.id).local),
-            now=self._current_attempt(info),
+            now=self._current_attempt(request, info),
         )  # fmt: skip
 
-    def _current_attempt(self, info: TaskInfo) -> dict[str, object] | None:
+    def _current_attempt(self, request: Request, info: TaskInfo) -> dict[str, object] | None:
         """Return the attempt that is running, if its worker reported it: attempt, since_ms, waited."""
         if info.state != "running":
             return None
-        beats = self._site.queue.inspector.workers()
+        beats = self._site.inspector(request).workers()
         details = next((one.details for one in beats if one.name == info.detail.get("worker")), {})
         reported = filter(None, map(views.running, details.get("running", [])))
         found = next((one for one in reported if one.id == info.id), None)
@@ -189,7 +190,7 @@ class Pages:
         return {**asdict(found), **waited}
 
     def dead(self, request: Request) -> Response:
-        inspector, query = self._site.queue.inspector, request.query_params
+        inspector, query = self._site.inspector(request), request.query_params
         found, wanted = dead_groups(inspector, query)
         total = sum(group.count for group in found.groups)
         given = {name: query.get(name, "") for name in ("type", "error", "older", "newer")}
@@ -200,7 +201,7 @@ class Pages:
         )  # fmt: skip
 
     def workers(self, request: Request) -> Response:
-        inspector = self._site.queue.inspector
+        inspector = self._site.inspector(request)
         found = [views.process(one) for one in inspector.workers()]
         daemons = [views.process(one) for one in inspector.daemons()]
         living, dead = (
@@ -213,7 +214,7 @@ class Pages:
         )  # fmt: skip
 
     def schedule(self, request: Request) -> Response:
-        inspector, query = self._site.queue.inspector, request.query_params
+        inspector, query = self._site.inspector(request), request.query_params
         types = [query["type"]] if query.get("type") else inspector.glance()[0]
         stats = [one for one in map(inspector.type_stats, types) if one.scheduled]
         most = min(MOST_ROWS, PAGE * page_number(query) + 1)
@@ -239,7 +240,7 @@ class Pages:
         whole = [one for one in listed if not one.fault]
         shown = [found.get(one.name) for one in paged(query, whole)]
         broken = [one for one in listed if one.fault][:PAGE]
-        inspector = self._site.queue.inspector
+        inspector = self._site.inspector(request)
         return self._page(
             request,
             "schedules.html",
@@ -254,13 +255,13 @@ class Pages:
         )
 
     def server(self, request: Request) -> Response:
-        server, findings = views.server(self._site.queue.inspector), self._site.doctor.findings()
+        server, findings = views.server(self._site.inspector(request)), self._site.doctor.findings()
         self._site.memory.note(count(server.get("used_memory")))
         curve = self._site.memory.curve()
         return self._page(request, "server.html", server=server, findings=findings, curve=curve)
 
     def actions(self, request: Request) -> Response:
-        found = self._inspector().actions(KEPT)
+        found = self._site.inspector(request).actions(KEPT)
         shown = paged(request.query_params, found)
         return self._page(request, "actions.html", actions=shown, paging=paging(request.query_params, found))
 

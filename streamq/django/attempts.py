@@ -99,7 +99,7 @@ def begin(task: Any, handler: Handler, args: list[Any], kwargs: dict[str, Any]) 
     """Return the attempt that runs now."""
     context = get_context()
     delivery: Any = context._task  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
-    listed = envelope.failures(delivery.failures) if delivery.failures else []
+    listed = envelope.failures(delivery.failures, handler.app, delivery.type) if delivery.failures else []
     now = timezone.now()
     first = started_ms(listed)
     result: TaskResult[Any] = TaskResult(

@@ -155,6 +155,7 @@ ROLES: Final = {
             "purge",
             "purge_lane",
             "requeue",
+            "reseal",
             "resubmit",
             "run_now",
             "signal",

@@ -191,20 +191,22 @@ class AppChecks:
     def _too_new(self, alive: Sequence[WorkerInfo]) -> Iterator[Check]:
         """Report tasks that workers hand back because a newer release wrote them."""
         counts: Counter[str] = Counter()
-        names: set[str] = set()
+        names, kinds = set[str](), set[tuple[str, str]]()
         for worker in alive:
             for row in worker.details.get("too_new") or ():
                 if isinstance(row, dict):
                     counts[f"{row.get('type')} (needs {row.get('needs')})"] += count(row.get("count"))
+                    kinds.add((str(row.get("type")), str(row.get("needs"))))
                     names.add(worker.name)
         if counts:
             listed = [f"{kind} {times} times" for kind, times in sorted(counts.items())[:FAULTS_SHOWN]]
             yield warning(
                 f"newer tasks of {self._app}",
                 f"handed back by workers that are too old for them ({', '.join(sorted(names)[:5])}): "
-                + ", ".join(listed),
-                "restart them with the release that enqueues these tasks; after a roll-back, run a worker of "
-                "the newer release until none is left",
+                + ", ".join(listed)
+                + _newest(kinds, alive),
+                "restart them with the release that enqueues these tasks, and with its keys; after a "
+                "roll-back, run a worker of the newer release until none is left",
             )
 
     def _dying(self, stats: Sequence[TypeStats]) -> Check:
@@ -248,3 +250,19 @@ def _named(found: Sequence[WorkerInfo]) -> str:
 
 def _list(before: str, words: Sequence[str]) -> str:
     return before + ", ".join(words) if words else ""
+
+
+def _newest(kinds: Iterable[tuple[str, str]], alive: Sequence[WorkerInfo]) -> str:
+    """Return which types have tasks of a version that no live worker has; '' if none has."""
+    known: dict[str, int] = {}
+    for worker in alive:
+        for name in worker.details.get("types") or ():
+            versions = worker.details.get("versions") or {}
+            version = versions.get(name, 1) if isinstance(versions, dict) else 1
+            known[str(name)] = max(known.get(str(name), 1), count(version))
+    found = [
+        f"{name} version {version} (workers have {known.get(name, 1)})"
+        for name, needs in sorted(kinds)
+        if (version := count(needs.partition("version:")[2])) > known.get(name, 1)
+    ]
+    return f"; newer than any worker: {', '.join(found)}" if found else ""

@@ -12,7 +12,7 @@ local letter = letter_in(redis.call('HGET', letters, id))
 local good = letter and #letter[4] <= 1000 and #letter[4] % 2 == 0 and all_text(letter[4])
 -- A letter that streamq did not write has no successor: it stays.
 if not good then return redis.call('HGET', actions, action .. '=') or '' end
-local kept = {m = true}
+local kept = {m = true, V = true}  -- the options of the call, and the version of the arguments
 local fields = {'p', payload, 'o', id}
 for n = 1, #letter[4], 2 do
   if kept[letter[4][n]] then

@@ -39,7 +39,8 @@ class Delivery(NamedTuple):
     deliveries before this one whose worker died. `accepted_ms` is None if the id contains it. `trace` is the
     trace context of the enqueue call. `claims` is what the task holds until it ends, as the scripts pack it:
     the rich script settles such a delivery. `run` is the name of the schedule that made the task, @, and the
-    time that it is for. `fence` is a number that only grows in an ordered lane; 0 elsewhere.
+    time that it is for. `fence` is a number that only grows in an ordered lane; 0 elsewhere. `version` is
+    that of the payload. `handed_back` counts how often workers that could not run it gave it back.
     """
 
     type: str
@@ -57,6 +58,8 @@ class Delivery(NamedTuple):
     claims: bytes = b""
     run: bytes = b""
     fence: int = 0
+    version: int = 1
+    handed_back: int = 0
 
     @property
     def enqueued_ms(self) -> int:

@@ -48,6 +48,7 @@ class CallOptions:
     trailing: bool | None = None
     lane: str | None = None
     cost: int | None = None
+    version: int | None = None
 
 
 def call_options(**given: Unpack[PerCall]) -> CallOptions:

@@ -13,13 +13,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, get_args
 
 from streamq.errors import InvalidOption
-from streamq.model.task import PRIORITIES, Priority
+from streamq.model.task import NAME_PATTERN, PRIORITIES, Priority
 
 Duration = float | timedelta | str
 Check = Callable[[object, str], object]
 """Maps a given value and the option's name to the stored value; raises InvalidOption."""
 Executor = Literal["auto", "thread", "process"]
 EXECUTORS: Final[tuple[Executor, ...]] = get_args(Executor)
+Extra = Literal["refuse", "ignore"]
+EXTRAS: Final[tuple[Extra, ...]] = get_args(Extra)
 Durability = Literal[
     "master", "aof", "replicas:1", "replicas:2", "replicas:3", "replicas:4", "replicas:5"
 ]  # fmt: skip
@@ -141,6 +143,25 @@ def flag(value: object, name: str) -> bool:
     if not isinstance(value, bool):
         raise InvalidOption(f"{name}={_short(value)}: must be True or False")
     return value
+
+
+def extra(value: object, name: str = "extra") -> Extra:
+    """Return what becomes of unknown arguments. Raises InvalidOption."""
+    for known in EXTRAS:
+        if value == known:
+            return known
+    raise InvalidOption(f"{name}={value!r:.80}: must be one of {', '.join(EXTRAS)}")
+
+
+def names(value: object, name: str) -> tuple[str, ...]:
+    """Return names of task types, each once. Raises InvalidOption."""
+    if not isinstance(value, list | tuple) or not all(
+        isinstance(one, str) and NAME_PATTERN.fullmatch(one) for one in value
+    ):
+        raise InvalidOption(
+            f"{name}={value!r:.80}: must be a list of task types: letters, digits, _ - . (at most 100)"
+        )
+    return tuple(dict.fromkeys(value))
 
 
 def key_text(value: object, name: str) -> str:

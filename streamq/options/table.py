@@ -17,9 +17,11 @@ from streamq.options.checks import (
     durability,
     exceptions,
     executor,
+    extra,
     flag,
     key_text,
     moment_ms,
+    names,
     or_none,
     priority,
     seconds,
@@ -146,6 +148,19 @@ OPTIONS: Final = (
     Option(
         "trailing", or_none(flag), "run the last call within throttle's time, once, at its end",
         "The calls after the first return the handle of that run.", per_call=True, flag=True,
+    ),
+    Option(
+        "version", _whole(1), "the version of its arguments",
+        "Raise it when old arguments need an upcaster: see `TaskType.upcast`. Older workers leave such tasks "
+        "alone. In options() only for `send`, of a type whose code is elsewhere.",
+        per_call=True, metavar="NUMBER",
+    ),
+    Option(
+        "aliases", names, "its former names", "Workers serve the tasks of these names too.",
+    ),
+    Option(
+        "extra", extra, "what becomes of an argument that the handler does not have",
+        '"refuse" makes a dead letter of the task, "ignore" drops the argument.',
     ),
     Option(
         "lane", lane, "what waits together, by the value of an argument: Lane('customer_id', running=2)",

@@ -12,7 +12,7 @@ from typing import Any
 from streamq.errors import InvalidOption
 from streamq.model.task import Priority
 from streamq.options.batch import Batch
-from streamq.options.checks import Durability, Executor, reject_unknown
+from streamq.options.checks import Durability, Executor, Extra, reject_unknown
 from streamq.options.lane import Lane, StartRate, gate
 from streamq.options.rate import RateLimit
 from streamq.options.schedule import Schedule
@@ -49,6 +49,9 @@ class TaskOptions:
     max_wait: float | None = None
     throttle: float | None = None
     trailing: bool | None = None
+    version: int = 1
+    aliases: tuple[str, ...] = ()
+    extra: Extra = "refuse"
     lane: Lane | None = None
     running: int | None = None
     start_rate: StartRate | None = None
@@ -62,6 +65,8 @@ class TaskOptions:
     def policy(self) -> dict[str, str]:
         """Return what Redis stores of the policy: what enqueue's limits and the daemon need."""
         stored = {"lease_ms": _ms(self.lease), "max_lost": str(self.max_lost), "words": words(self)}
+        if self.version > 1:
+            stored["version"] = str(self.version)
         if self.rate_limit is not None:
             stored["rate_limit"] = str(self.rate_limit.count)
             stored["rate_period_ms"] = _ms(self.rate_limit.period)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, TypedDict
 
 from streamq.model.task import Priority
 from streamq.options.batch import Batch
-from streamq.options.checks import Durability, Duration, Executor
+from streamq.options.checks import Durability, Duration, Executor, Extra
 from streamq.options.lane import Lane, StartRate
 from streamq.options.rate import RateLimit
 from streamq.options.schedule import Cron, Every, Schedule
 from streamq.options.unique import Unique
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from tenacity import RetryCallState
 
@@ -46,6 +46,9 @@ class Policy(TypedDict, total=False):
     max_wait: Duration | None
     throttle: Duration | None
     trailing: bool | None
+    version: int
+    aliases: Sequence[str]
+    extra: Extra
     lane: Lane | None
     running: int | None
     start_rate: StartRate | str | None
@@ -73,3 +76,4 @@ class PerCall(TypedDict, total=False):
     max_wait: Duration | None
     throttle: Duration | None
     trailing: bool | None
+    version: int | None

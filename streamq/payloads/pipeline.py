@@ -1,7 +1,7 @@
 """Stages between the JSON of a payload and its stored form: each seals bytes, and opens what it has sealed.
 
 Owns the sealed format, which names its stages, so that payloads, results and failures can be opened without
-other knowledge. Without a stage the JSON is stored as it is, and this module is not called.
+other knowledge than keys. Without a stage the JSON is stored as it is, and this module is not called.
 
     0x1f  marks, in the order of sealing, with commas  0x1f  length of the rest: 4 bytes, little-endian  rest
 
@@ -12,36 +12,19 @@ with it.
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from streamq.errors import DecodeError
+from streamq.payloads.compression import Compression, Zlib, Zstd, check
+from streamq.payloads.sealing import MARK, Sealing, key_id
+from streamq.payloads.stage import About, Stage, UnknownEncoding
 
 SEALED: Final = b"\x1f"
 """The first byte of sealed bytes."""
 _HEAD: Final = re.compile(
     rb"\x1f([a-z0-9_.-]{1,30}(?:,[a-z0-9_.-]{1,30}){0,7})\x1f([\x00-\xff]{4})", re.DOTALL
 )
-
-
-class Stage(Protocol):
-    """A transformation of stored bytes. mark: 1 to 30 of a-z, 0-9, _ - . that no other stage has."""
-
-    mark: str
-
-    def seal(self, raw: bytes) -> bytes:
-        """Return the bytes to store."""
-        ...
-
-    def open(self, sealed: bytes) -> bytes:
-        """Return the bytes that were sealed. Raises ValueError if they are damaged or cannot be read here."""
-        ...
-
-
-class UnknownEncoding(DecodeError):
-    """Stored bytes were sealed by a stage that this process does not know."""
-
-
-KNOWN: Final[dict[str, Stage]] = {}
+KNOWN: Final[dict[str, Stage]] = {stage.mark: stage for stage in (Zlib(), Zstd(), Sealing())}
 """The stages that this process can open, by their marks."""
 
 
@@ -50,13 +33,27 @@ class Pipeline:
 
     def __init__(self, *stages: Stage) -> None:
         self._stages = stages
-        self._marks = ",".join(stage.mark for stage in stages).encode()
 
-    def seal(self, raw: bytes) -> bytes:
-        """Return the bytes to store."""
+    def seal(self, raw: bytes, about: About) -> bytes:
+        """Return the bytes to store: as they are, if no stage does anything to them."""
+        marks: list[str] = []
         for stage in self._stages:
-            raw = stage.seal(raw)
-        return b"%b%b%b%b%b" % (SEALED, self._marks, SEALED, len(raw).to_bytes(4, "little"), raw)
+            sealed = stage.seal(raw, about)
+            if sealed is not None:
+                raw = sealed
+                marks.append(stage.mark)
+        if not marks:
+            return raw
+        return b"%b%b%b%b%b" % (SEALED, ",".join(marks).encode(), SEALED, len(raw).to_bytes(4, "little"), raw)
+
+
+def pipeline_for(compression: Compression | None, *, sealed: bool) -> Pipeline | None:
+    """Return the stages of an app: compression first, as sealed bytes do not become smaller.
+    Raises InvalidOption and UsageError."""
+    if compression is not None:
+        check(compression)
+    stages = [*([] if compression is None else [KNOWN[compression]]), *([KNOWN[MARK]] if sealed else [])]
+    return Pipeline(*stages) if stages else None
 
 
 class _Sealed(NamedTuple):
@@ -86,8 +83,15 @@ def pipeline_of(stored: bytes) -> Pipeline | None:
     return None if found is None else Pipeline(*(_stage(mark) for mark in found.marks))
 
 
-def opened(stored: bytes) -> bytes:
-    """Return the JSON of stored bytes. Raises UnknownEncoding, and DecodeError if they are damaged or cut."""
+def key_of(stored: bytes) -> str:
+    """Return the id of the key that stored bytes are sealed with; '' if they are not."""
+    found = _sealed(stored)
+    return key_id(stored[found.begins :]) if found is not None and found.marks[-1] == MARK else ""
+
+
+def opened(stored: bytes, about: About | None = None) -> bytes:
+    """Return the JSON of stored bytes. Raises UnknownEncoding, NoKey, and DecodeError if they are damaged or
+    cut. about: what they must be; None for one who may not look behind a seal."""
     if stored[:1] != SEALED:
         return stored
     found = _sealed(stored)
@@ -98,7 +102,9 @@ def opened(stored: bytes) -> bytes:
         raise DecodeError(f"it is encoded ({', '.join(found.marks)}) and too long to be decoded here")
     for stage in reversed(stages):
         try:
-            raw = stage.open(raw)
+            raw = stage.open(raw, about)
+        except DecodeError:
+            raise
         except Exception as error:  # noqa: BLE001 - whatever a stage raises: stored bytes are input
             raise DecodeError(f"it cannot be decoded ({stage.mark}): {error}", reason="encoding") from None
     return raw
@@ -109,5 +115,5 @@ def _stage(mark: str) -> Stage:
         return KNOWN[mark]
     except KeyError:
         raise UnknownEncoding(
-            f"it has an encoding that this release does not know: mark {mark!r}", reason="encoding"
+            f"it has an encoding that this release does not know: mark {mark!r}", mark
         ) from None

@@ -12,6 +12,7 @@ import orjson
 from streamq.depth import TOO_DEEP, deeper, too_deep
 from streamq.errors import DecodeError, PayloadError
 from streamq.payloads.pipeline import opened, pipeline_of
+from streamq.payloads.stage import About
 
 MOST: Final = 4000
 """Characters of a text for people, by default."""
@@ -26,12 +27,13 @@ def decode_error(stored: bytes | None) -> str:
     return ""
 
 
-def readable(stored: bytes | None) -> bytes | None:
-    """Return the JSON of stored bytes; the bytes themselves if they cannot be read."""
+def readable(stored: bytes | None, about: About | None = None) -> bytes | None:
+    """Return the JSON of stored bytes; the bytes themselves if they cannot be read. about: what they must be,
+    for one who may look behind a seal."""
     if stored is None:
         return None
     try:
-        return opened(stored)
+        return opened(stored, about)
     except DecodeError:
         return stored
 
@@ -73,14 +75,15 @@ def pretty(stored: bytes) -> bytes:
     return raw if deeper(value) else orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n"
 
 
-def in_place_of(before: bytes | None, payload: bytes) -> bytes:
-    """Return a payload sealed by the stages of the payload that it replaces. Raises PayloadError if one of
-    them is unknown."""
+def in_place_of(before: bytes | None, payload: bytes, about: About) -> bytes:
+    """Return a payload sealed by the stages of the payload that it replaces. Raises PayloadError if that
+    cannot be read here."""
     try:
+        opened(before or b"", about)  # who cannot read it must not replace it
         pipeline = pipeline_of(before or b"")
     except DecodeError as error:
         raise PayloadError(f"the payload cannot be edited: {error}") from None
-    return payload if pipeline is None else pipeline.seal(payload)
+    return payload if pipeline is None else pipeline.seal(payload, about)
 
 
 def check_edited(payload: bytes) -> None:

@@ -20,11 +20,14 @@ from streamq.convert.converter import Converter
 from streamq.convert.encoding import encode_as
 from streamq.errors import InvalidArguments, InvalidOption, PayloadError, UsageError
 from streamq.hooks import NO_HOOKS, Manager
+from streamq.model.delivery import Delivery
 from streamq.model.task import NAME_PATTERN
 from streamq.options.task import TaskOptions
 from streamq.options.unique import Plan, plan, unique_options
-from streamq.payloads.pipeline import Pipeline
+from streamq.payloads.pipeline import Pipeline, opened
+from streamq.payloads.stage import MOST, About
 from streamq.registry import batching, dependencies
+from streamq.registry.upcasting import Upcaster, fitted
 from streamq.resources.declared import Resources
 from streamq.resources.plan import DependencyPlan
 from streamq.wording import listed
@@ -60,7 +63,7 @@ class Handler:
         self.lock: Plan | None = plan(unique_options(options))
         """The rule of its tasks' unique keys; None if they have none."""
         self.stated: frozenset[str] = frozenset(stated)
-        self.app = ""
+        self.app: str = ""
         self.home: Home | None = None
         """What its contexts need of the app; set by the app."""
         self.around: tuple[Callable[[Context], Manager], ...] = NO_HOOKS.attempt
@@ -70,6 +73,18 @@ class Handler:
         """Whether an attempt is more than a call: there are hooks, dependencies, or a lifespan."""
         self.pipeline: Pipeline | None = None
         """The stages for payloads, results and failures; set by the app."""
+        self.read: Callable[[Delivery], tuple[tuple[object, ...], dict[str, object]]] | None = None
+        """As `arguments`, of a delivery, where its payload is more than the JSON of the arguments; None if it
+        never is."""
+        self.upcasters: dict[int, Upcaster] = {}
+        """What makes the arguments of a version into those of the next, by the version."""
+        self._check_options()
+
+    def _check_options(self) -> None:
+        """Raise InvalidOption if an option does not fit the name or the function."""
+        name, options = self.name, self.options
+        if name in options.aliases:
+            raise InvalidOption(f"aliases: {name!r} is the name of the task type itself: leave it out")
         if options.schedule is not None:
             _check_without_arguments(name, self.signature)
         self._check_lane()
@@ -125,6 +140,36 @@ class Handler:
     def _sized(self, raw: bytes) -> bytes:
         return sized(raw, self.options.max_payload, f"the arguments of task type {self.name!r}")
 
+    def attach(self, app: str, pipeline: Pipeline | None) -> None:
+        """Make it a handler of this app, which stores through these stages."""
+        self.app, self.pipeline = app, pipeline
+        more = pipeline is not None or self.options.version > 1 or self.options.extra == "ignore"
+        self.read = self._read if more else None
+
+    def _read(self, delivery: Delivery) -> tuple[tuple[object, ...], dict[str, object]]:
+        about = About(self.app, delivery.type, "payload", most=max(MOST, self.options.max_payload))
+        raw, policy = opened(delivery.payload, about), self.options
+        if delivery.version < policy.version or policy.extra == "ignore":
+            raw = fitted(raw, delivery.version, policy, self.upcasters, self._arguments.has)
+        return self._arguments.decode(raw)
+
+    def sent_arguments(self, payload: bytes) -> tuple[tuple[object, ...], dict[str, object]]:
+        """Return the arguments of a payload that this program has sent."""
+        return self._arguments.decode(opened(payload, About(self.app, self.name, "payload")))
+
+    def stored(self, payload: bytes) -> bytes:
+        """Return a payload as it is stored."""
+        if self.pipeline is None:
+            return payload
+        about = About(self.app, self.name, "payload", most=max(MOST, self.options.max_payload))
+        return self.pipeline.seal(payload, about)
+
+    def stored_result(self, result: bytes, delivery: Delivery) -> bytes:
+        """Return a task's result, as JSON, as it is stored."""
+        if self.pipeline is None or not result:
+            return result
+        return self.pipeline.seal(result, About(self.app, delivery.type, "result", str(delivery.id)))
+
     def _annotations(self) -> dict[str, object]:
         try:
             function = _annotated(self.batch_function)
@@ -179,8 +224,7 @@ class Handler:
             raise
         except Exception as error:  # whatever the value's own methods raise: the handler is done
             raise PayloadError(f"{what} cannot be encoded: {type(error).__name__}") from error
-        raw = sized(raw, self.options.max_payload, what)
-        return raw if self.pipeline is None else self.pipeline.seal(raw)
+        return sized(raw, self.options.max_payload, what)
 
     def decode_result(self, raw: bytes) -> object:
         """Return the return value. Raises DecodeError if it does not match the annotation."""

@@ -31,6 +31,16 @@ def _shown(handler: Handler) -> str:
     return f"{handler.reference}, {where}" if where else handler.reference
 
 
+def _taken(name: str, handler: Handler, other: Handler) -> str:
+    """Return the message for a name that another type has, as its own or as an alias."""
+    mine = "the name" if name == handler.name else "an alias"
+    theirs = "the name" if name == other.name else "an alias"
+    return (
+        f"{name!r} is {theirs} of the task type {other.name!r} ({_shown(other)}), so it cannot be {mine} of "
+        f"{handler.name!r} ({_shown(handler)})"
+    )
+
+
 def check_imports(names: Iterable[str]) -> tuple[str, ...]:
     """Return module names without repetitions. Raises InvalidOption for a text that is not one."""
     if isinstance(names, str):
@@ -95,6 +105,10 @@ class Registry:
         one. Raises DuplicateTaskType if another function has the name."""
         check_name(handler.name)
         run, before = redefinition.current_run(), self._runs.get(handler.name)
+        for alias in (handler.name, *handler.options.aliases):
+            other = self.handlers.get(alias)
+            if other is not None and other.name != handler.name:
+                raise DuplicateTaskType(_taken(alias, handler, other))
         if other := self.handlers.get(handler.name):
             again = run is not None and before is not None and run.repeats(before)
             if not redefinition.redefined(handler.function, other.function, again):
@@ -102,11 +116,18 @@ class Registry:
                     f"task type {handler.name!r} already has a handler ({_shown(other)}): "
                     f"give {_shown(handler)} another name with @app.task(name=...)"
                 )
+            self._forget_aliases(other)
         self.handlers[handler.name], self._runs[handler.name] = handler, run
+        self.handlers.update(dict.fromkeys(handler.options.aliases, handler))
         self.registered = {one for one in self.registered if one[0] != handler.name}
-        handler.app, handler.pipeline, handler.resources = self.name, self.pipeline, self.resources
+        handler.attach(self.name, self.pipeline)
+        handler.resources = self.resources
         handler.home = self.home_of_contexts if handler.options.batch is None else NoHome()
         self._wrap(handler)
+
+    def _forget_aliases(self, handler: Handler) -> None:
+        for alias in handler.options.aliases:
+            self.handlers.pop(alias, None)
 
     def _wrap(self, handler: Handler) -> None:
         handler.around = self.hooks.attempt
@@ -133,7 +154,11 @@ class Registry:
 
     def declared(self, types: Iterable[str]) -> list[str]:
         """Return those of these types whose code declares a schedule."""
-        return [name for name in types if self.handlers[name].options.schedule is not None]
+        return [
+            name
+            for name in types
+            if self.handlers[name].options.schedule is not None and self.handlers[name].name == name
+        ]
 
     def get(self, task_type: str) -> Handler:
         """Return the handler of a type. Raises UnknownTaskType."""

@@ -197,7 +197,7 @@ class _AsyncRecorder(_Recorder):
 
 
 def _by_name(handler: Handler, payload: bytes) -> dict[str, object]:
-    args, kwargs = handler.arguments(payload)
+    args, kwargs = handler.sent_arguments(payload)
     bound = inspect.signature(handler.function).bind(*args, **kwargs)
     return dict(bound.arguments)
 

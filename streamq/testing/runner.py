@@ -25,6 +25,8 @@ from streamq.keys import GROUP, TypeKeys, shard_keys, type_keys
 from streamq.model.delivery import Entry
 from streamq.model.outcome import Completed, Died, HandedBack, Outcome, Retried, Settlement, name_of
 from streamq.model.task import STREAM_LETTERS, SUSPECT
+from streamq.payloads.pipeline import opened
+from streamq.payloads.stage import MOST_OF_RESULT, About
 from streamq.registry.handler import Handler
 from streamq.registry.registry import Registry
 from streamq.resources.opened import OpenResources
@@ -238,7 +240,8 @@ class Runner:
         if not isinstance(outcome, Completed):
             return None
         raw, _ = unpack_result(held.delivery.local, outcome.result)
-        return self._registry.handlers[held.delivery.type].decode_result(raw)
+        about = About(self.app, held.delivery.type, "result", str(held.delivery.id), MOST_OF_RESULT)
+        return self._registry.handlers[held.delivery.type].decode_result(opened(raw, about))
 
     def _send(self, t: TypeKeys, settlement: Settlement) -> bool:
         writer = self._writers.setdefault((t.type, t.shard), Writer())

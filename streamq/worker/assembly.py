@@ -24,6 +24,7 @@ from streamq.worker.in_flight import InFlight
 from streamq.worker.latency_sampler import LatencySampler
 from streamq.worker.leases import LeaseEvents, LeaseKeeper, LeaseSources
 from streamq.worker.listeners import Listeners
+from streamq.worker.newer_versions import NewerVersions
 from streamq.worker.observers import Observers
 from streamq.worker.receiver import Receiver
 from streamq.worker.runner import Runner
@@ -33,7 +34,6 @@ from streamq.worker.server_epochs import ServerEpochs
 from streamq.worker.settler import Settler
 from streamq.worker.shard_fetchers import ShardFetchers
 from streamq.worker.status import WorkerStatus
-from streamq.worker.too_new import TooNewTasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Parts:
 def assemble(config: WorkerConfig, shards: int, main: asyncio.Task[None] | None) -> Parts:
     """Build the parts of a worker that serves `shards` shards. `main`: the asyncio task that serves."""
     registry, options, counters, name = config.registry, config.options, config.counters, config.name
-    in_flight, clocks, too_new = InFlight(), ServerClocks(), TooNewTasks(name)
+    in_flight, clocks = InFlight(), ServerClocks()
     attempt_log, event_publisher = AttemptLog(name), EventPublisher(registry.name, name)
     metrics = AttemptMetrics(counters, registry.name, config.types, clocks.ms) if config.metered else None
     latencies = LatencySampler(registry.name, options.heartbeat)
@@ -84,7 +84,9 @@ def assemble(config: WorkerConfig, shards: int, main: asyncio.Task[None] | None)
         """Return whether fetched tasks are handed back: the type was paused, or the worker stops."""
         return config.stop.requested.is_set() or shard_fetchers.is_paused(keys)
 
-    receiver = Receiver(name, in_flight, runner, settler, is_closed, too_new)
+    too_new = runner.attempts.too_new
+    newer = NewerVersions(config, lambda types: shard_fetchers.leave_alone(types))  # noqa: PLW0108
+    receiver = Receiver(name, in_flight, runner, settler, is_closed, too_new, newer.is_newer)
 
     def fetcher(shard: int) -> Fetcher:
         return Fetcher(shard, config, runner, in_flight, servers, receiver.deliver, receiver.recovered)

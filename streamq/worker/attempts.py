@@ -18,6 +18,7 @@ from streamq.errors import DecodeError, Suspended
 from streamq.hooks import await_within
 from streamq.model.effect import Follow
 from streamq.model.outcome import Cancelled, Completed, Died, Expired, HandedBack, Outcome, Retried
+from streamq.payloads.stage import NoKey, UnknownEncoding
 from streamq.registry.handler import Handler
 from streamq.registry.registry import Registry
 from streamq.resources.opened import OpenResources
@@ -31,6 +32,7 @@ from streamq.worker.in_flight import FailedAttempt, Held
 from streamq.worker.observers import Observers
 from streamq.worker.server_clocks import ServerClocks
 from streamq.worker.suspects import Isolation, Suspects
+from streamq.worker.too_new import TooNewTasks
 from streamq.worker.wrapping import managers_of
 
 _NO_RESULT: Final = Completed()
@@ -66,6 +68,7 @@ class Attempts:
         self._on_start = on_start
         self._closing = closing
         self._opened = opened
+        self.too_new: TooNewTasks = TooNewTasks(worker)
         self._suspects = Suspects(isolation, executors.suspects, self._begin)
         self.stopping = False
 
@@ -81,9 +84,10 @@ class Attempts:
                 return early
         handler = self._registry.handlers[delivery.type]
         try:
-            args, kwargs = handler.arguments(delivery.payload)
+            read = handler.read
+            args, kwargs = handler.arguments(delivery.payload) if read is None else read(delivery)
         except BaseException as error:  # noqa: BLE001 - also what a user's model raises
-            return self._failure(attempt, handler, _decode_error(error), started=False)
+            return self._unread(attempt, handler, error)
         try:
             # The plain case has no further step: each would cost a coroutine.
             if handler.options.executor == "process" or delivery.suspect:
@@ -103,6 +107,14 @@ class Attempts:
             if attempt.stop is None
             else self._completed_late(attempt, handler, result)
         )
+
+    def _unread(self, attempt: Attempt, handler: Handler, error: BaseException) -> Outcome:
+        """Return the outcome of a payload that cannot be read: another worker may have what it takes."""
+        if isinstance(error, NoKey | UnknownEncoding):
+            later = self.too_new.unreadable(attempt.held.delivery, error)
+            if later is not None:
+                return later
+        return self._failure(attempt, handler, _decode_error(error), started=False)
 
     def _completed_late(self, attempt: Attempt, handler: Handler, result: bytes) -> Outcome | None:
         """Return the outcome of a handler that returned after it was asked to stop."""
@@ -126,6 +138,8 @@ class Attempts:
         started = attempt.started or now
         started_ms = int((started + self._clocks.offset(delivery.shard)) * 1000)
         run_ms = int((now - started) * 1000)
+        if handler.pipeline is not None:
+            result = handler.stored_result(result, delivery)
         return Completed(
             stored_result.pack_result(result, delivery, self._mark, started_ms, run_ms), retention_ms
         )
@@ -282,7 +296,7 @@ class Attempts:
         held.failed = FailedAttempt(failure, failures.max_attempts(handler, delivery), error, trace_id())
         return failures.outcome(
             delivery, failure, worker=self._worker, now_ms=now_ms, started=started, run_ms=run_ms,
-            pipeline=handler.pipeline,
+            sealed=failures.sealing(handler, delivery),
         )  # fmt: skip
 
     def internal_error(self, attempt: Attempt, error: BaseException) -> Outcome | None:

@@ -54,10 +54,11 @@ class Batches:
 
     def put(self, handler: Handler, deliveries: list[Held]) -> None:
         """Gather deliveries of a type. What cannot be decoded, and what may kill workers, is run alone."""
+        read = handler.read
         for held in deliveries:
             delivery = held.delivery
             try:
-                args, kwargs = handler.arguments(delivery.payload)
+                args, kwargs = handler.arguments(delivery.payload) if read is None else read(delivery)
             except BaseException:  # noqa: BLE001 - also what a user's model raises: its attempt will tell
                 self._ready(Attempt(held))
                 continue

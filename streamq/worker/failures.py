@@ -19,6 +19,7 @@ from streamq.model.delivery import Delivery
 from streamq.model.effect import Effect, Hold, Suspend
 from streamq.model.outcome import Died, HandedBack, Retried
 from streamq.payloads.pipeline import Pipeline
+from streamq.payloads.stage import About
 from streamq.registry.handler import Handler
 
 _OURS: Final = tuple(str(Path(__file__).parents[1] / name) for name in ("worker", "django"))
@@ -64,6 +65,13 @@ def retention_ms(handler: Handler, delivery: Delivery) -> int:
     if overrides is None or overrides.retention is None:
         return handler.retention_ms
     return round(overrides.retention * 1000)
+
+
+def sealing(handler: Handler, delivery: Delivery) -> tuple[Pipeline, About] | None:
+    """Return how the texts of a failure are stored; None: as they are."""
+    if handler.pipeline is None:
+        return None
+    return handler.pipeline, About(handler.app, delivery.type, "failure")
 
 
 def failure(handler: Handler, delivery: Delivery, error: BaseException) -> Failure:
@@ -174,10 +182,10 @@ def outcome(
     now_ms: int,
     started: bool = True,
     run_ms: int | None = None,
-    pipeline: Pipeline | None = None,
+    sealed: tuple[Pipeline, About] | None = None,
 ) -> Retried | Died | HandedBack:
     """Return the outcome of a failed delivery: retried, dead, or handed back if it waits for a rate. run_ms:
-    how long the handler ran; None if it was not called. pipeline: encodes the failure's texts."""
+    how long the handler ran; None if it was not called. sealed: how the failure's texts are stored."""
     failures = envelope.add_failure(
         delivery.failures,
         attempt=delivery.attempt,
@@ -190,7 +198,7 @@ def outcome(
         run_ms=run_ms,
         frame=None if failure.frame is None else failure.frame.as_stored(),
         path=failure.path,
-        pipeline=pipeline,
+        sealed=sealed,
     )
     match failure.decision:
         case retry.Again(delay):

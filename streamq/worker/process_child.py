@@ -97,7 +97,8 @@ def _run(
     delivery, context = request["delivery"], at_home(request["context"], handler.home, request["server"])
     CURRENT.set(context)
     try:
-        args, kwargs = handler.arguments(delivery.payload)
+        read = handler.read
+        args, kwargs = handler.arguments(delivery.payload) if read is None else read(delivery)
         with traces.continue_trace(request["trace"]):
             result = _call(handler, context, args, kwargs, loop)
             follow_ups = end(context)

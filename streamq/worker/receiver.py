@@ -28,7 +28,8 @@ _UNKNOWN = b"\x90"
 
 
 class Receiver:
-    """The receiver of one worker process. `is_closed`: returns whether tasks of a type are handed back."""
+    """The receiver of one worker process. `is_closed`: returns whether tasks of a type are handed back.
+    `is_newer`: returns whether a payload is of a newer version than the code."""
 
     def __init__(
         self,
@@ -38,11 +39,12 @@ class Receiver:
         settler: Settler,
         is_closed: Callable[[TypeKeys], bool],
         too_new: TooNewTasks,
+        is_newer: Callable[[Delivery], bool],
     ) -> None:
         self._worker = worker
         self._in_flight, self._runner, self._settler = in_flight, runner, settler
         self._is_closed = is_closed
-        self._too_new = too_new
+        self._too_new, self._is_newer = too_new, is_newer
 
     async def deliver(self, found: FetchedByType) -> None:
         """Take fetched entries into flight and pass them to the runner, or hand them back."""
@@ -84,6 +86,9 @@ class Receiver:
             self._undecodable(keys, entry, error)
             return None
         if self._in_flight.holds(held.delivery):
+            return None
+        if held.delivery.version > 1 and self._is_newer(held.delivery):
+            self._settle_unread(keys, entry.place, self._too_new.newer(held.delivery))
             return None
         if held.delivery.asks_its_lane:
             self._settle_unread(keys, entry.place, HandedBack())

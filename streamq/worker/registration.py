@@ -125,11 +125,12 @@ class Registration:
     async def _register(self, keys: TypeKeys, shard: int) -> None:
         handler = self._registry.handlers[keys.type]
         now = importable(handler.reference)
-        register = producer_calls.register(
-            keys, shard_keys(self._registry.name, shard), now, handler.options.policy()
-        )
+        policy = handler.options.policy()
+        if keys.type != handler.name:
+            policy["alias_of"] = handler.name
+        register = producer_calls.register(keys, shard_keys(self._registry.name, shard), now, policy)
         before = await self._transport.run(register)
-        if before and moved(before, now):
+        if before and moved(before, now) and keys.type == handler.name:
             self._log.warning(
                 "type.handler_changed",
                 type=keys.type,

@@ -29,6 +29,8 @@ class ShardFetchers:
         self._registration, self._make, self._beat = config.registration, make, beat
         self._fetchers: dict[int, Fetcher] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._paused: dict[int, frozenset[str]] = {}
+        self._left: frozenset[str] = frozenset()
         self._changing = asyncio.Lock()
         self._stopping = False
         self.failed: asyncio.Event = asyncio.Event()
@@ -59,9 +61,16 @@ class ShardFetchers:
 
     def pause(self, shard: int, types: frozenset[str]) -> None:
         """Set the paused types of a shard."""
+        self._paused[shard] = types
         fetcher = self._fetchers.get(shard)
         if fetcher is not None:
-            fetcher.pause(types)
+            fetcher.pause(types | self._left)
+
+    def leave_alone(self, types: frozenset[str]) -> None:
+        """Set the types that this process does not take, in any shard, besides those that are paused."""
+        self._left = types
+        for shard, fetcher in self._fetchers.items():
+            fetcher.pause(self._paused.get(shard, frozenset()) | types)
 
     async def serve(self, shards: int) -> None:
         """Serve `shards` shards from now on. A shard that cannot be prepared is tried at the next call."""
@@ -87,7 +96,8 @@ class ShardFetchers:
         if self._stopping:
             return
         fetcher = self._fetchers[shard] = self._make(shard)
-        fetcher.pause(paused)
+        self._paused[shard] = paused
+        fetcher.pause(paused | self._left)
         task = self._tasks[shard] = asyncio.create_task(fetcher.run())
         task.add_done_callback(lambda task: self._ended(shard, fetcher, task))
 

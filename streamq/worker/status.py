@@ -75,6 +75,7 @@ class WorkerStatus:
         if shard > 0:
             return orjson.dumps({"lease_ms": self._lease_ms()})
         running, declared = self._runner.running(), self._registry.declared(self._types)
+        versions = {n: v for n in self._types if (v := self._registry.handlers[n].options.version) > 1}
         return orjson.dumps(
             {
                 "host": socket.gethostname(),
@@ -85,6 +86,7 @@ class WorkerStatus:
                 "too_new": self._too_new.counts(),
                 "types": self._types,
                 **({"schedules": declared} if declared else {}),
+                **({"versions": versions} if versions else {}),
                 "concurrency": self._options.concurrency,
                 "heartbeat": self._options.heartbeat,
                 "lease_ms": self._lease_ms(),

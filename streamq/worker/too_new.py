@@ -1,4 +1,5 @@
-"""Tasks that a newer release wrote and this worker cannot run: their delay, and their counts.
+"""Tasks that this worker cannot run and another one can: of a newer release, or sealed with a key that is not
+here. Their delay, and their counts.
 
 Owns the back-off and the counts. Each type and reason is logged once; heartbeats contain the counts, which
 `streamq doctor` reads.
@@ -10,14 +11,27 @@ import random
 from typing import Final, TypedDict
 
 from streamq import envelope
+from streamq.model.delivery import Delivery
+from streamq.model.outcome import HandedBack
+from streamq.payloads.stage import NoKey, UnknownEncoding
 from streamq.telemetry import logs
 
 FIRST: Final = 30.0
+FIRST_OF_VERSION: Final = 5.0
 LONGEST: Final = 300.0
 """Seconds until a task is offered again, doubled each time up to the longest: a roll-out takes minutes."""
+HOUR: Final = 15
+"""How often a task is handed back in an hour with these delays. Then its key is taken for lost."""
 MAX_KINDS: Final = 50
 """The most types and reasons to count separately: the reason is an unbounded text in the envelope."""
 OTHER: Final = "other"
+VERSION: Final = "version:"
+"""Starts what a task of a newer version of its type needs."""
+_UNTIL: Final = "Until then they are handed back for a worker that can run them, without counting an attempt."
+_RELEASE: Final = "restart this worker with the newer release of streamq that wrote these tasks"
+_VERSION: Final = "restart this worker with the code that sends these tasks, of a newer version of the type"
+_KEY: Final = "give this worker the key ring of their sender: they are dead letters after an hour"
+_ENCODING: Final = "Install what it needs, or restart this worker with the newer release that wrote them"
 
 
 class TooNewCount(TypedDict):
@@ -37,11 +51,32 @@ class TooNewTasks:
 
     def delay_ms(self, task_type: str, error: envelope.TooNew) -> int:
         """Count a delivery, and return in how many ms it should be offered again."""
-        delay = min(LONGEST, FIRST * 2.0 ** min(error.times, 16)) * random.uniform(1.0, 1.1)
-        self._count(task_type, error.needs, delay)
+        return self._delay_ms(task_type, error.needs, error.times, _RELEASE)
+
+    def newer(self, task: Delivery) -> HandedBack:
+        """Return how a task is handed back whose payload is of a newer version than this worker's code."""
+        needs = f"{VERSION}{task.version}"
+        delay_ms = self._delay_ms(task.type, needs, task.handed_back, _VERSION, FIRST_OF_VERSION)
+        return HandedBack(False, delay_ms, min(task.handed_back, 1000) + 1)
+
+    def unreadable(self, task: Delivery, error: NoKey | UnknownEncoding) -> HandedBack | None:
+        """Return how a task whose payload cannot be read here is handed back; None if that has been done for
+        an hour, and its key is nowhere."""
+        if isinstance(error, UnknownEncoding):
+            needs, fix = f"payload:{error.mark}", f"{error}. {_ENCODING}"
+        elif task.handed_back >= HOUR:
+            return None
+        else:
+            needs, fix = f"key:{error.key}", _KEY
+        delay_ms = self._delay_ms(task.type, needs, task.handed_back, fix)
+        return HandedBack(False, delay_ms, min(task.handed_back, 1000) + 1)
+
+    def _delay_ms(self, task_type: str, needs: str, times: int, fix: str, first: float = 0.0) -> int:
+        delay = min(LONGEST, (first or FIRST) * 2.0 ** min(times, 16)) * random.uniform(1.0, 1.1)
+        self._count(task_type, needs, delay, fix)
         return round(delay * 1000)
 
-    def _count(self, task_type: str, needs: str, delay: float) -> None:
+    def _count(self, task_type: str, needs: str, delay: float, fix: str) -> None:
         kind = task_type, needs
         if kind not in self._counts:
             if len(self._counts) >= MAX_KINDS:
@@ -52,8 +87,7 @@ class TooNewTasks:
                     type=task_type,
                     needs=needs,
                     again_in=round(delay),
-                    fix="restart this worker with the newer release of streamq that wrote these tasks. Until "
-                    "then they are handed back for a worker that can run them, without counting an attempt.",
+                    fix=f"{fix}. {_UNTIL}",
                 )
         self._counts[kind] = self._counts.get(kind, 0) + 1
 

@@ -112,6 +112,10 @@ def requeueing(shard: Shard, build: Any) -> Call[Any]:
     return build(shard.t, 10, shard.now() + 1, [local], note=NOTE)  # type: ignore[no-any-return]
 
 
+def resealing(shard: Shard) -> Call[Any]:
+    return operator_calls.reseal(shard.t, dead(shard), (b"[]", b"[1]"), (b"[]", b"[2]"), NOTE)
+
+
 def limbo(shard: Shard) -> None:
     lost(shard)
     shard.command("XGROUP", "DELCONSUMER", shard.t.normal, "workers", "gone")
@@ -246,6 +250,7 @@ SCRIPTS: dict[str, Make] = {
             s.t, s.command("HKEYS", s.t.unique)[0].hex(), force=True, note=NOTE
         ),
     ),
+    "reseal": resealing,
     "requeue": lambda s: requeueing(s, operator_calls.requeue),
     "purge": lambda s: requeueing(s, operator_calls.purge),
     "run_now": lambda s: operator_calls.run_now(s.t, scheduled(s), NOTE),

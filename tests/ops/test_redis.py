@@ -259,7 +259,8 @@ SCRIPTS = {
         "page_streams", "page_schedules", "rollups", "survey",
     ),
     "operator": (
-        "requeue", "purge", "cancel", "enqueue", "enqueue_rich", "resubmit", "run_now",
+        "requeue", "purge", "cancel", "enqueue", "enqueue_rich", "reseal", "resubmit",
+        "run_now",
         "signal", "pause", "drain",
         "listen", "repair", "groups", "forget", "repair_counters", "log_action", "tick",
         "tick_rich", "write_schedule",

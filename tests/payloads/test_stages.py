@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from structlog.testing import capture_logs
 
 from streamq import (
     DeadSelection,
@@ -25,26 +26,26 @@ from streamq.cli import main
 from streamq.dashboard import dashboard
 from streamq.dashboard.redaction import Redaction
 from streamq.payloads import reading
-from streamq.payloads.pipeline import KNOWN, Pipeline, UnknownEncoding, opened, pipeline_of, sealed_length
+from streamq.payloads.pipeline import KNOWN, Pipeline, opened, pipeline_of, sealed_length
+from streamq.payloads.stage import About, UnknownEncoding
 from tests.conftest import command
 from tests.dashboard.shop import TRUSTED
 from tests.dashboard.test_pages import client
-from tests.letters import all_dead
-from tests.running import clean, serving
+from tests.running import clean, serving, until
 
 TEXT = "a secret of the customer"
-WORDS = "it has an encoding that this release does not know: mark 'zlib'"
+WORDS = "it has an encoding that this release does not know: mark 'squeezed'"
 
 
 class Zlib:
     """Compresses. What comes out has any byte in it."""
 
-    mark = "zlib"
+    mark = "squeezed"
 
-    def seal(self, raw: bytes) -> bytes:
+    def seal(self, raw: bytes, about: About) -> bytes:
         return zlib.compress(raw)
 
-    def open(self, sealed: bytes) -> bytes:
+    def open(self, sealed: bytes, about: About | None) -> bytes:
         return zlib.decompress(sealed)
 
 
@@ -53,11 +54,11 @@ class Salted:
 
     mark = "salted"
 
-    def seal(self, raw: bytes) -> bytes:
+    def seal(self, raw: bytes, about: About) -> bytes:
         salt = os.urandom(1)
         return salt + bytes(byte ^ salt[0] for byte in raw)
 
-    def open(self, sealed: bytes) -> bytes:
+    def open(self, sealed: bytes, about: About | None) -> bytes:
         return bytes(byte ^ sealed[0] for byte in sealed[1:])
 
 
@@ -194,7 +195,7 @@ async def test_what_is_not_known_is_told_as_such(
     sealed: Sealed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     waiting = sealed.works.enqueue("never")
-    monkeypatch.delitem(KNOWN, "zlib")
+    monkeypatch.delitem(KNOWN, "squeezed")
     inspector = sealed.app.inspector
     for task in (sealed.dead, sealed.done):
         info = inspector.task(task)
@@ -203,7 +204,7 @@ async def test_what_is_not_known_is_told_as_such(
         inspector.task(sealed.dead).failures[0] | {"message": WORDS, "traceback": ""}
         == (inspector.task(sealed.dead).failures[0])
     )
-    with pytest.raises(DecodeError, match="does not know: mark 'zlib'"):
+    with pytest.raises(DecodeError, match="does not know: mark 'squeezed'"):
         await sealed.app.handle(sealed.done).aresult(5)
     with pytest.raises(PayloadError, match="cannot be edited: it has an encoding"):
         sealed.app.admin.resubmit(sealed.dead, b'{"text": "x"}')
@@ -224,11 +225,17 @@ async def test_what_is_not_known_is_told_as_such(
         page = (await browser.get(f"/tasks/{sealed.dead}")).text
         assert "does not know" in page
         assert 'name="payload"' not in page
-    async with serving(sealed.app):
-        with pytest.raises(TaskDead, match="does not know"):
-            await waiting.aresult(20)
+    with capture_logs() as log:
+        async with serving(sealed.app):
+            await until(lambda: inspector.task(waiting.id).state == "scheduled")
+    assert [entry["needs"] for entry in log if entry["event"] == "task.too_new"] == ["payload:squeezed"]
     assert sealed.seen == [TEXT]
-    assert {letter.reason for letter in all_dead(inspector, "works")} == {"encoding"}
+    assert inspector.task(waiting.id).fields["k"] == b"1"
+    monkeypatch.setitem(KNOWN, "squeezed", Zlib())
+    sealed.app.admin.run_now(waiting.id)
+    async with serving(sealed.app):
+        assert await waiting.aresult(20) == {"text": "never"}
+    assert inspector.task(waiting.id).attempts_failed == 0
 
 
 def test_without_a_stage_nothing_is_called(url: str) -> None:
@@ -239,7 +246,7 @@ def test_without_a_stage_nothing_is_called(url: str) -> None:
 
 
 def test_what_looks_sealed_and_is_not_is_what_it_is() -> None:
-    sealed = Pipeline(Zlib()).seal(b"{}")
+    sealed = Pipeline(Zlib()).seal(b"{}", About("shop", "works", "payload"))
     assert (opened(sealed), sealed_length(sealed + b"note")) == (b"{}", len(sealed))
     for raw in (b"", b"\x1f", b"\x1fzlib", b"\x1f\x1f\0\0\0\0", b"\x1fA\x1f\0\0\0\0{}", b'{"a":1}', b"\x1e"):
         assert (opened(raw), pipeline_of(raw), sealed_length(raw)) == (raw, None, 0)

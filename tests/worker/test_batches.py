@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 from tenacity import wait_none
 
-from streamq import Batch, Depends, Item, Retry, StreamQ, WorkerOptions, get_context
+from streamq import Batch, Depends, Item, KeyRing, Retry, StreamQ, WorkerOptions, get_context
 from streamq.embedded import EmbeddedServer
 from streamq.errors import InvalidArguments, InvalidOption, PayloadError, TaskDead, UsageError
 from tests.client.proxy import Proxy
@@ -410,3 +410,28 @@ def test_wrong_batches_are_told_where_they_are_declared(app: StreamQ) -> None:
     with pytest.raises(InvalidArguments):
         four.bind(1, 2)  # type: ignore[call-arg]
     assert isinstance(Retry(), Exception)
+
+
+async def test_items_are_sealed_and_have_versions(url: str) -> None:
+    app = StreamQ("shop", url, keys=KeyRing("a", {"a": bytes(32)}), compression="zlib")
+    older = StreamQ("shop", url, keys=KeyRing("a", {"a": bytes(32)}))
+
+    @older.task(name="email")
+    async def plain(item: str) -> None: ...
+
+    @app.task(batch=Batch(3, linger="300ms"), version=2)
+    async def email(items: list[Item[str]]) -> list[str]:
+        return [item.value for item in items]
+
+    @email.upcast(1)
+    def renamed(given: dict[str, object]) -> dict[str, object]:
+        return {"item": f"{given['item']} of old"}
+
+    sent = await app.aenqueue_many([email.bind("x" * n) for n in (10, 5_000)])
+    old = await plain.aenqueue("one")
+    async with serving(app, ONE):
+        assert [await one.aresult(30) for one in sent] == ["x" * 10, "x" * 5_000]
+        assert await app.handle(old.id).aresult(30) == "one of old"
+    clean(app)
+    await app.aclose()
+    await older.aclose()
