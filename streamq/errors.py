@@ -251,6 +251,11 @@ class Suspended(BaseException):
         return Suspended, (self.delay, self.memo)
 
 
+class Interrupted(BaseException):
+    """Ends an attempt whose worker stops, between two rows of `get_context().resume`: streamq raises it for
+    itself, and the task goes on in another worker. Nothing is counted."""
+
+
 class AttemptTimeout(TimeoutError):
     """An attempt ran longer than its task's timeout. Recorded as the attempt's error.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, TypeVar
 
 from streamq import envelope, joining, locks
 from streamq.errors import InvalidOption
@@ -20,6 +20,9 @@ from streamq.payloads.keyring import index_key
 from streamq.payloads.pipeline import opened
 from streamq.payloads.stage import About
 from streamq.registry.handler import Handler, check_name
+
+if TYPE_CHECKING:
+    from streamq.app.handle import TaskHandle
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -46,6 +49,10 @@ class Bound(Generic[R_co]):
     handler: Handler
     task: NewTask
     route: Route | None = None
+
+    if TYPE_CHECKING:
+
+        def _enqueued(self) -> TaskHandle[R_co]: ...
 
 
 _NO_OPTIONS = CallOptions()

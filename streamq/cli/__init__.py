@@ -45,6 +45,7 @@ COMMANDS: Final = {
     "pause": "stop all workers from running a task type",
     "resume": "let workers run a paused task type again",
     "lanes": "list the lanes of a task type; pause, resume, limit or purge one",
+    "outbox": "send the tasks that wait in a database, or look at them",
     "forget": "remove task types that are no longer used",
     "types": "list task types with their versions; retire a former name",
     "keys": "count what is sealed with which key; seal dead letters anew; make a key",

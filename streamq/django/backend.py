@@ -28,6 +28,7 @@ from streamq.django.names import (
 )
 from streamq.errors import InvalidTaskId
 from streamq.model.task import TaskId
+from streamq.outbox.row import key_of
 
 KEYED: Final = "@"
 """Stands between the type and the idempotency key in the id of a task that is enqueued on commit."""
@@ -86,6 +87,8 @@ class StreamQBackend(BaseTaskBackend):
         The result has an id at once, by the idempotency key of the call: until COMMIT, `get_result` finds no
         task.
         """
+        if self.home.settings.outbox:
+            return self._by_outbox(task, args, kwargs, database)
         using = database or self.home.settings.on_commit or "default"
         if not transaction.get_connection(using).in_atomic_block:
             kind, result = self._prepared(task, args, kwargs)
@@ -102,6 +105,24 @@ class StreamQBackend(BaseTaskBackend):
             task_enqueued.send_robust(type(self), task_result=result)
 
         transaction.on_commit(send, using=using, robust=True)
+        return result
+
+    def _by_outbox(self, task: Any, args: Any, kwargs: Any, database: str | None) -> TaskResult[Any]:
+        """Write a task as a row of the open transaction, which its commit sends; or else the relay."""
+        from streamq.django.outbox.store import DjangoOutbox  # noqa: PLC0415 - its model needs the apps
+
+        outbox = DjangoOutbox(self.alias, database or self.home.settings.on_commit)
+        kind, result = self._prepared(task, args, kwargs)
+        bound = kind.bind(*result.args, **counted(result.args, result.kwargs))
+        row = outbox.write(self.home.app, bound)
+        key = getattr(task, "options", {}).get("idempotency_key") or key_of(row)
+        object.__setattr__(result, "id", f"{kind.name}{KEYED}{key}")
+
+        def send() -> None:
+            outbox.send_now([row])
+            task_enqueued.send_robust(type(self), task_result=result)
+
+        transaction.on_commit(send, using=outbox.database, robust=True)
         return result
 
     def get_result(self, result_id: str) -> TaskResult[Any]:

@@ -28,6 +28,12 @@ def check_backend(alias: str, params: Mapping[str, Any], queues: Iterable[str]) 
             hint=f"DATABASES has {', '.join(django_settings.DATABASES)}",
             id="streamq.E002",
         )
+    if options.get("OUTBOX") is True and "streamq.django.outbox" not in django_settings.INSTALLED_APPS:
+        yield checks.Error(
+            f"TASKS[{alias!r}]['OPTIONS']['OUTBOX'] needs a table",
+            hint="add 'streamq.django.outbox' to INSTALLED_APPS, and run manage.py migrate",
+            id="streamq.E004",
+        )
     if "streamq.django" not in django_settings.INSTALLED_APPS:
         yield checks.Warning(
             "'streamq.django' is not in INSTALLED_APPS: manage.py has no command `streamq`",

@@ -6,14 +6,14 @@ an app that is no backend, with `StreamQ(hooks=[DjangoConnections()])`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
     asynccontextmanager,
     contextmanager,
 )
-from typing import Any
+from typing import Any, NamedTuple
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django.db import close_old_connections, connections
@@ -21,6 +21,13 @@ from django.db import close_old_connections, connections
 from streamq.context import Context
 from streamq.hooks import Hook
 from streamq.registry.registry import Registry
+
+
+class Inline(NamedTuple):
+    """What attempts run within that share the thread of a test: those of a `def`, those of an `async def`."""
+
+    sync: Callable[[], AbstractContextManager[object]]
+    asynchronous: Callable[[], AbstractAsyncContextManager[object]]
 
 
 class DjangoConnections(Hook):
@@ -33,8 +40,8 @@ class DjangoConnections(Hook):
     """
 
     registry: Registry | None = None
-    inline: bool = False
-    """Whether attempts run in a test's own thread, whose transaction they must share."""
+    inline: Inline | None = None
+    """What attempts run within in a test, whose transaction they must share."""
 
     def around_attempt(
         self, context: Context
@@ -42,8 +49,8 @@ class DjangoConnections(Hook):
         """Wrap an attempt."""
         handler = self.registry.handlers.get(context.type) if self.registry is not None else None
         if handler is None or not handler.is_async:
-            return _in_thread()
-        return _inline() if self.inline else _own_thread()
+            return _in_thread() if self.inline is None else self.inline.sync()
+        return _own_thread() if self.inline is None else self.inline.asynchronous()
 
 
 @contextmanager
@@ -53,11 +60,6 @@ def _in_thread() -> Generator[None]:
         yield
     finally:
         tidy()
-
-
-@asynccontextmanager
-async def _inline() -> AsyncGenerator[None]:
-    yield
 
 
 @asynccontextmanager

@@ -23,8 +23,10 @@ from streamq.registry.handler import Handler
 P = ParamSpec("P")
 T = TypeVar("T")
 
-POLICY_NAMES: Final = tuple(name for name in POLICY if name != "priority")
-"""The options of a task type that `@task(...)` takes: `priority` is that of django.tasks."""
+_ANOTHER_WORD: Final = ("priority", "queue", "batch")
+POLICY_NAMES: Final = tuple(name for name in POLICY if name not in _ANOTHER_WORD)
+"""The options of a task type that `@task(...)` takes. `priority` and the queue are those of django.tasks,
+which has no calls with many tasks at once."""
 
 
 class UsingOptions(TypedDict, total=False):

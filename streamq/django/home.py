@@ -19,7 +19,8 @@ from streamq.django.connections import DjangoConnections
 from streamq.django.names import InvalidTask, normalize_json, task_backends
 from streamq.django.settings import BackendSettings, parse
 from streamq.errors import InvalidOption
-from streamq.model.task import Priority
+from streamq.model.task import NAME_PATTERN, Priority
+from streamq.options.table import POLICY
 from streamq.options.task import task_options
 
 WORKER: Final = "streamq.django.worker"
@@ -30,8 +31,10 @@ class Home:
     """The app of one backend, and its tasks by their paths. queues: of the backend; empty for any."""
 
     def __init__(self, alias: str, settings: BackendSettings, queues: Iterable[str]) -> None:
-        self.alias, self.settings, self.queues = alias, settings, frozenset(queues)
-        self.connections = DjangoConnections()
+        self.alias: str = alias
+        self.settings: BackendSettings = settings
+        self.queues: frozenset[str] = frozenset(queues)
+        self.connections: DjangoConnections = DjangoConnections()
         self.app: StreamQ = StreamQ(
             settings.app, settings.url, shards=settings.shards, patience=settings.patience,
             prefix=settings.prefix, hooks=[self.connections, *settings.hooks],
@@ -64,6 +67,8 @@ class Home:
         signature = calls.call_signature(task.func, takes_context=task.takes_context)
         stated = {**dict(self.settings.defaults), **getattr(task, "policy", {})}
         policy = {**stated, "priority": priority_of(task.priority)}
+        if "queue" in POLICY and NAME_PATTERN.fullmatch(task.queue_name):
+            policy["queue"] = task.queue_name  # for `streamq worker --queues`
 
         def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             given = _flat(stored, args, kwargs)

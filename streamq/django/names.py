@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from django.core.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
-    from django_tasks import task_backends as task_backends
     from django_tasks.backends.base import BaseTaskBackend as BaseTaskBackend
     from django_tasks.base import Task as Task
     from django_tasks.base import TaskContext as TaskContext
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     InvalidTask = InvalidTaskError
     TaskResultStatus: Any  # an enumeration of Django's, which has no types
+    task_backends: Any
     task_enqueued: Any
     task_started: Any
     task_finished: Any

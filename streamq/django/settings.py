@@ -31,7 +31,7 @@ class BackendSettings:
 
     app: the app's name on the server. on_commit: the database alias whose COMMIT an `enqueue` in a
     transaction waits for; None sends at once. defaults: the policy of tasks that state nothing else.
-    dashboard: where the admin's link leads to.
+    outbox: what waits for a COMMIT is a row of the transaction. dashboard: where the admin's link leads to.
     """
 
     app: str
@@ -43,6 +43,7 @@ class BackendSettings:
     hooks: tuple[Hook, ...] = ()
     defaults: tuple[tuple[str, Any], ...] = ()
     on_commit: str | None = None
+    outbox: bool = False
     dashboard: str = ""
 
 
@@ -70,6 +71,12 @@ def _on_commit(value: object, name: str) -> str | None:
     if isinstance(value, str):
         return value
     raise InvalidOption(f"{name}={value!r:.80} must be False, True or the alias of a database")
+
+
+def _flag(value: object, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidOption(f"{name}={value!r:.80} must be True or False")
+    return value
 
 
 def _defaults(value: object, name: str) -> tuple[tuple[str, Any], ...]:
@@ -106,6 +113,7 @@ _CHECKS: Final[dict[str, tuple[str, Callable[[Any, str], Any]]]] = {
     "HOOKS": ("hooks", _hooks),
     "DEFAULTS": ("defaults", _defaults),
     "ENQUEUE_ON_COMMIT": ("on_commit", _on_commit),
+    "OUTBOX": ("outbox", _flag),
     "DASHBOARD_URL": ("dashboard", _text),
 }
 """Each option: its field, and the check that returns its value."""

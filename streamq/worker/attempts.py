@@ -13,8 +13,8 @@ from contextlib import AbstractAsyncContextManager, suppress
 from typing import Final
 
 from streamq import retry, stored_result
-from streamq.context import CURRENT, Context, end, told
-from streamq.errors import DecodeError, Suspended
+from streamq.context import CURRENT, Context, end, stepped, store_cursors, told
+from streamq.errors import DecodeError, Interrupted, Suspended
 from streamq.hooks import await_within
 from streamq.model.effect import Follow
 from streamq.model.outcome import Cancelled, Completed, Died, Expired, HandedBack, Outcome, Retried
@@ -36,6 +36,8 @@ from streamq.worker.too_new import TooNewTasks
 from streamq.worker.wrapping import managers_of
 
 _NO_RESULT: Final = Completed()
+CURSOR_PATIENCE: Final = 2.0
+"""Seconds for which the cursors of an attempt that failed are stored."""
 
 Args = tuple[object, ...]
 Kwargs = dict[str, object]
@@ -99,8 +101,8 @@ class Attempts:
         except BaseException as error:  # SystemExit in a handler must not end the worker
             if isinstance(error, GeneratorExit) and asyncio._get_running_loop() is None:  # noqa: SLF001
                 raise  # the loop has ended and this coroutine is being discarded
-            if told(attempt.context) and isinstance(error, Exception | Suspended):
-                await _flush(attempt, handler)
+            if attempt.context is not None:
+                await _leave(attempt, attempt.context, handler, error)
             return self.failed(attempt, handler, error)
         return (
             self._completed(attempt, handler, result)
@@ -252,6 +254,8 @@ class Attempts:
         # Cancelled without `stop`: if the event loop is being closed, that cancelled the handler.
         if cancelled and (attempt.stop == "shutdown" or (attempt.stop is None and self._closing())):
             return HandedBack(started=attempt.started is not None)
+        if all(isinstance(one, Interrupted) for one in retry.leaves(error)):
+            return HandedBack(started=True)
         if attempt.stop == "timeout":
             error = failures.timed_out(failures.timeout(handler, attempt.held.delivery), attempt.stack, error)
         return self._failure(attempt, handler, error)
@@ -318,6 +322,18 @@ async def _flush(attempt: Attempt, handler: Handler) -> None:
     if handler.home is not None:
         with suppress(Exception, asyncio.CancelledError):
             await asyncio.to_thread(handler.home.flush, attempt.held.delivery)
+
+
+async def _leave(attempt: Attempt, context: Context, handler: Handler, error: BaseException) -> None:
+    """Send what an attempt told that raised, and store how far its loops have come, if that does not take
+    long: else rows run again."""
+    if told(context) and isinstance(error, Exception | Suspended | Interrupted):
+        await _flush(attempt, handler)
+    if not stepped(context) or attempt.stop == "fenced":
+        return
+    with suppress(Exception, asyncio.CancelledError):
+        async with asyncio.timeout(CURSOR_PATIENCE):
+            await store_cursors(context)
 
 
 def _decode_error(error: BaseException) -> DecodeError:

@@ -95,6 +95,8 @@ class _RelocatedApp:
         self.registry = copy(app.registry)
         self.registry.name = address.namespace.app(app.registry.name)
         self.address = address
+        if app.registry.home_of_contexts is not None:  # what handlers start goes where their worker is
+            app.registry.home_of_contexts.move(address)
 
 
 def load_app_at(

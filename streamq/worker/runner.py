@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
-from streamq.context import stepped
+from streamq.context import drain, stepped
 from streamq.model.delivery import Delivery
 from streamq.model.outcome import Cancelled, HandedBack, Outcome
 from streamq.registry.handler import Handler
@@ -210,6 +210,14 @@ class Runner:
             self._end(attempt, HandedBack())
         for held in self._batches.take(which):
             self._end(Attempt(held), HandedBack())
+
+    def begin_drain(self) -> None:
+        """Start nothing more, hand back what waits, and tell running handlers: some can go on elsewhere."""
+        self.attempts.stopping = True
+        self.hand_back_queued()
+        for attempt in self.running():
+            if attempt.context is not None:
+                drain(attempt.context)
 
     def run_alone(self, attempt: Attempt) -> None:
         """Start nothing else until this attempt has ended."""

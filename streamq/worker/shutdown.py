@@ -53,8 +53,7 @@ class Shutdown:
         """Stop fetching, wait for running handlers within the drain timeout, and hand back the rest."""
         self._stop.requested.set()
         self._log.info("worker.drain", running=len(self._runner.running()), timeout=self._drain_timeout)
-        self._runner.attempts.stopping = True
-        self._runner.hand_back_queued()
+        self._runner.begin_drain()
         await self._shard_fetchers.stop()
         if not await self._finish(self._drain_timeout):
             self._runner.stop_all()

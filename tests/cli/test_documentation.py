@@ -25,7 +25,8 @@ from streamq.environment import BENCH_APP, BENCH_RECORD, DEMO_LEDGER, VARIABLES
 from tests.running import QUICK, wait_until
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-GUIDES: Final = [ROOT / "README.md", *sorted((ROOT / "ops/docs/site").rglob("*.md"))]
+INDEX_PAGE: Final = ROOT / "ops/docs/package/README.md"
+GUIDES: Final = [ROOT / "README.md", INDEX_PAGE, *sorted((ROOT / "ops/docs/site").rglob("*.md"))]
 PAGES: Final = [
     *GUIDES, ROOT / "CHANGELOG.md", *sorted((ROOT / "ops").glob("*.md")), ROOT / "ops/bench/README.md",
     *sorted((ROOT / "ops" / "runbooks").glob("*.md")), *sorted((ROOT / "tests").glob("*/README.md")),
@@ -66,6 +67,7 @@ FILES_RUN_BY: Final = {
     "testing.md": "tests/testing/test_page.py",
     "django.md": "tests/frameworks/test_pages.py",
     "outbox.md": "tests/frameworks/test_pages.py",
+    "tutorial.md": "tests/cli/test_tutorial.py",
     "migrate.md": "tests/migrate/test_forwarders.py",
 }
 """Pages with blocks that are files (`# name.py` in the first line), and the tests that run them."""
@@ -180,7 +182,7 @@ def test_links_lead_somewhere(path: Path) -> None:
 def test_every_page_is_in_the_index() -> None:
     text = page("ops/docs/site/README.md")
     folder = ROOT / "ops/docs/site"
-    others = [path.relative_to(folder).as_posix() for path in GUIDES[1:] if path != folder / "README.md"]
+    others = [path.relative_to(folder).as_posix() for path in GUIDES[2:] if path != folder / "README.md"]
     assert [one for one in others if f"]({one})" not in text] == []
     listed = [path.name for path in sorted((ROOT / "ops").glob("*.md")) if path.name != "README.md"]
     assert [one for one in listed if f"](../../{one})" not in text] == []

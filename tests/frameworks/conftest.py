@@ -15,6 +15,8 @@ from tests.frameworks.postgres import Postgres, missing, started
 
 pytest.importorskip("django", reason="Django is not installed: pip install 'streamq[django]'")
 
+collect_ignore = ["site"]  # the tests of a user, which Django's runner runs
+
 _FOLDER = tempfile.TemporaryDirectory(prefix="streamq-site-")
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.frameworks.site.settings")
 os.environ["SITE_SQLITE"] = str(
@@ -45,10 +47,13 @@ def site(_django: None, url: str) -> Iterator[Any]:
 class home_at:
     """The site's backend on a server, with these options besides."""
 
-    def __init__(self, url: str, queues: list[str] | None = None, **options: Any) -> None:
+    def __init__(
+        self, url: str, queues: list[str] | None = None, *, clear: bool = True, **options: Any
+    ) -> None:
         from django.conf import settings
         from django.test import override_settings
 
+        self._clear = clear
         before = settings.TASKS["default"]
         merged = {**before["OPTIONS"], "URL": url, **options}
         named = before["QUEUES"] if queues is None else queues
@@ -57,6 +62,7 @@ class home_at:
     def __enter__(self) -> Any:
         from streamq.django import home
         from streamq.django.names import Task, task_backends
+        from streamq.django.outbox.models import OutboxRow
 
         home._HOMES.clear()
         self._settings.enable()
@@ -65,8 +71,10 @@ class home_at:
         for one in vars(tasks).values():
             if isinstance(one, Task):
                 found.validate_task(one)
-        tasks.Order.objects.all().delete()
-        tasks.calls.clear()
+        if self._clear:
+            tasks.Order.objects.all().delete()
+            tasks.calls.clear()
+            OutboxRow.objects.all().delete()
         return found.home
 
     def __exit__(self, *_: object) -> None:

@@ -300,3 +300,16 @@ async def test_djangos_users_log_in_to_the_dashboard(users: Any) -> None:
         assert await principal(header) is None
     await sync_to_async(lambda: users.objects.filter(username="root").update(is_active=False))()
     assert await principal(root) is None
+
+
+# -- tests of a project ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("outbox", ["", "1"])
+def test_the_tests_of_a_project_run_tasks_in_their_transaction(either: Project, outbox: str) -> None:
+    either.env["SITE_OUTBOX"] = outbox
+    if "SITE_POSTGRES" not in either.env:
+        del either.env["SITE_SQLITE"]  # in memory, as Django's runner has it
+    printed = either.manage("test", "tests.frameworks.site.shop", "--top-level-directory", str(ROOT))
+    assert "Ran 9 tests" in printed
+    assert "OK" in printed

@@ -17,6 +17,14 @@ if __name__ == "__main__":
 
 def test_the_django_page(url: str, tmp_path: Path) -> None:
     names = write_files("django.md", tmp_path)
-    assert {"mysite/settings.py", "shop/models.py", "shop/tasks.py", "shop/orders.py"} == set(names)
+    assert set(names) == {
+        "mysite/settings.py", "shop/models.py", "shop/tasks.py", "shop/orders.py", "shop/tests.py",
+    }  # fmt: skip
     (tmp_path / "manage.py").write_text(MANAGE)
     run_console("django.md", tmp_path, environment(url))
+    run_console("django.md", tmp_path, environment(url), 1)
+
+
+def test_the_outbox_page(url: str, tmp_path: Path) -> None:
+    assert write_files("outbox.md", tmp_path) == ["shop.py", "program.py"]
+    run_console("outbox.md", tmp_path, environment(url))

@@ -183,6 +183,13 @@ async def batches() -> None:
     rows.bind("5")  # error
 
 
+def follow_ups(context: Context) -> None:
+    assert_type(context.enqueue(resize.bind(5)), TaskHandle[str])
+    assert_type(context.enqueue_many([resize.bind(5)]), list[TaskHandle[str]])
+    context.enqueue(resize)  # error
+    context.enqueue(resize.bind("5"))  # error
+
+
 async def signals(handle: TaskHandle[int], context: Context) -> None:
     assert_type(await context.wait("approved", datetime, timeout="7d"), datetime)
     assert_type(context.wait_sync("approved", str), str)

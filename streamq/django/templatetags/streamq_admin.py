@@ -12,7 +12,7 @@ from django import template
 from streamq.django.home import Home
 from streamq.django.names import task_backends
 
-register = template.Library()
+register: Any = template.Library()
 
 
 @register.simple_tag

@@ -14,6 +14,7 @@ TIME_ZONE = "UTC"
 ROOT_URLCONF = "tests.frameworks.site.urls"
 INSTALLED_APPS = [
     "streamq.django",
+    "streamq.django.outbox",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -62,6 +63,7 @@ TASKS = {
             "APP": "site",
             "URL": os.environ.get("SITE_SERVER", "unix:///nowhere.sock"),
             "PATIENCE": 2,
+            "OUTBOX": os.environ.get("SITE_OUTBOX") == "1",
             "IMPORTS": [one for one in os.environ.get("SITE_IMPORTS", "").split(",") if one],
             "DEFAULTS": {"max_attempts": 2, "backoff": AT_ONCE},
         },
