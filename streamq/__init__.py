@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from streamq.client.task_event import EventKind as EventKind
     from streamq.client.task_event import TaskEvent as TaskEvent
     from streamq.context import Context as Context
+    from streamq.context import Enqueues as Enqueues
     from streamq.context import get_context as get_context
     from streamq.control.action_log import Action as Action
     from streamq.control.action_log import Pause as Pause
@@ -206,7 +207,7 @@ __all__, _named = lazy.names(__name__, {
     "client.task_event": ("EventKind", "TaskEvent"),
     "app.task_type": ("Decorator", "Sends", "TaskType"),
     "audit": ("Audit", "FaultCode", "Problem", "Repaired"),
-    "context": ("Context", "get_context"),
+    "context": ("Context", "Enqueues", "get_context"),
     "control.action_log": ("Action", "Pause"),
     "control.admin": ("Admin", "AsyncAdmin", "Unlocked", "UnlockResult"),
     "control.dead_letter_actions": ("Resealed",),
@@ -284,8 +285,8 @@ _inner, _inner_named = lazy.names(__name__, {
     "probes.health": ("Facts",),
     "probes.report": ("BacklogView", "Report"),
     "registry.handler": ("Handler",),
-    "registry.upcasting": ("Upcaster",),
     "registry.registry": ("Registry",),
+    "registry.upcasting": ("Upcaster",),
     "telemetry.counters": ("Snapshot",),
     "transport.sync_transport": ("SyncTransport",),
     "worker.assembly": ("Parts",),

@@ -266,7 +266,8 @@ class Suspended(BaseException):
 
     def __init__(self, delay: float, memo: str) -> None:
         super().__init__(f"the task is suspended for up to {delay:g} s: {memo}")
-        self.delay, self.memo = delay, memo
+        self.delay: float = delay
+        self.memo: str = memo
 
     def __reduce__(self) -> tuple[type[Suspended], tuple[float, str]]:
         return Suspended, (self.delay, self.memo)

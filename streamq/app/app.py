@@ -5,9 +5,8 @@ Owns the public interface for producers. Must not connect before its first call.
 
 from __future__ import annotations
 
-import os
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, Unpack
@@ -27,6 +26,7 @@ from streamq.client.sync_client import Client
 from streamq.convert.encoding import encode
 from streamq.environment import Source
 from streamq.errors import InvalidOption, PayloadError
+from streamq.forking import after_fork
 from streamq.hooks import Hook, Hooks
 from streamq.model.outcome import OUTCOMES
 from streamq.model.task import TaskId
@@ -191,7 +191,7 @@ class StreamQ(Registrar, HookDecorators):
                 f"send({task_type!r}, …): the arguments must be a mapping by name, not {type(given).__name__}"
             )
         call_options = per_call(options) if options else None
-        handler = self.registry.handlers.get(task_type)
+        handler = self.registry.find(task_type)
         if handler is not None:
             return bound_to(handler, call_options, handler.payload_by_name(given))
         handler = remote_handler(task_type)
@@ -208,7 +208,7 @@ class StreamQ(Registrar, HookDecorators):
     def handle(self, task_id: str) -> TaskHandle[Any]:
         """Return the handle of a task by its id, without checking that it exists. Raises InvalidTaskId."""
         task = TaskId.parse(task_id)
-        handler = self.registry.handlers.get(task.type)
+        handler = self.registry.find(task.type)
         decode = handler.decode_result if handler is not None else None
         pipeline = self.registry.pipeline
         return TaskHandle(task, self.name, self._client, self._asyncs, decode, pipeline=pipeline)
@@ -362,6 +362,9 @@ class StreamQ(Registrar, HookDecorators):
         drain_timeout: Duration = 30.0,
         lifespan_timeout: Duration = 10.0,
         process_slots: int | None = None,
+        queues: Sequence[str] | None = None,
+        pools: Sequence[str] = ("default",),
+        resources: Mapping[str, int] | None = None,
     ) -> AbstractAsyncContextManager[Worker]:
         """Run a worker in this event loop: `async with app.run_worker():`. It takes tasks when the block
         begins and has drained when the block has ended. It installs no signal handlers.
@@ -376,6 +379,9 @@ class StreamQ(Registrar, HookDecorators):
             drain_timeout=drain_timeout,
             lifespan_timeout=lifespan_timeout,
             process_slots=process_slots,
+            queues=queues,
+            pools=pools,
+            resources=resources or {},
         )
         return run_worker(self, options)
 
@@ -420,4 +426,4 @@ def _after_fork() -> None:
         app._forget()  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
 
 
-os.register_at_fork(after_in_child=_after_fork)
+after_fork(_after_fork)

@@ -6,7 +6,7 @@ Owns how a policy and the options of a call become a new task. Must not send any
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, TypeVar
 
@@ -77,6 +77,10 @@ def bound_to_outputs(handler: Handler, options: CallOptions | None, named: Names
 def bound_to(handler: Handler, options: CallOptions | None, payload: bytes, app: str = "") -> Bound[Any]:
     """Return a call as a value: the policy, with the options of the call. app: that sends it, where the
     handler is of none."""
+    if options is not None and options.pool is not None:
+        found = bound_to(handler.in_pool(options.pool), replace(options, pool=None), payload, app)
+        found.route = found.route or _PLAIN  # so that it is looked whether the pool is served
+        return found
     stored = payload if handler.pipeline is None else handler.stored(payload)
     task, policy, app = new_task(handler.options, options, stored), handler.options, app or handler.app
     if policy.gated or (options is not None and (options.lane is not None or options.cost is not None)):

@@ -84,9 +84,12 @@ class TaskType(Generic[P, R, C_co]):
         name for one task, such as an order number; within `idempotency_window` (default 24 h, at most 30
         days) a second call with the same key returns that task, from any process, and raises
         IdempotencyConflict if task type or arguments differ. unique: a key that one task holds at a time;
-        debounce, max_wait, throttle and trailing set how. Raises InvalidOption.
+        debounce, max_wait, throttle and trailing set how. pool: the workers that are to run it. Raises
+        InvalidOption.
         """
         options = per_call(given)
+        if options.pool is not None:
+            self._handler.in_pool(options.pool)
         lock_of(self._handler, options)  # a rule that cannot be is told here, not with the first call
         return TaskType(self._enqueuer, self._handler, options)
 

@@ -48,6 +48,7 @@ COMMANDS: Final = {
     "lanes": "list the lanes of a task type; pause, resume, limit or purge one",
     "outbox": "send the tasks that wait in a database, or look at them",
     "forget": "remove task types that are no longer used",
+    "schema": "write the schemas of an app's handlers; check what a change of them breaks",
     "types": "list task types with their versions; retire a former name",
     "keys": "count what is sealed with which key; seal dead letters anew; make a key",
     "dead": "list, show, requeue, edit or purge dead letters",

@@ -191,6 +191,24 @@ def span(args: argparse.Namespace) -> Span:
     return Span(older, newer)
 
 
+def named(args: argparse.Namespace) -> list[str]:
+    """Return the app that is named, if any."""
+    name = args.app or environment.APP.explicit()
+    return [name] if name else []
+
+
+def names(args: argparse.Namespace) -> list[str]:
+    """Return the apps of the server, sorted. Raise UsageError and RedisErrors."""
+    from streamq.control.inspector import apps
+    from streamq.transport.sync_transport import SyncTransport
+
+    transport = SyncTransport(address(args), patience=PATIENCE)
+    try:
+        return sorted(apps(transport))
+    finally:
+        transport.close()
+
+
 def find(args: argparse.Namespace, *, partly: bool = False) -> Target:
     """Connect, and choose the app. Raise UsageError and RedisErrors.
 

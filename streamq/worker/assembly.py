@@ -25,6 +25,7 @@ from streamq.worker.in_flight import InFlight
 from streamq.worker.latency_sampler import LatencySampler
 from streamq.worker.leases import LeaseEvents, LeaseKeeper, LeaseSources
 from streamq.worker.listeners import Listeners
+from streamq.worker.local_limits import LocalLimits
 from streamq.worker.newer_versions import NewerVersions
 from streamq.worker.observers import Observers
 from streamq.worker.receiver import Receiver
@@ -77,8 +78,10 @@ def assemble(config: WorkerConfig, shards: int, main: asyncio.Task[None] | None)
     executors = Executors.of(
         options, registry.tracer, isolate_suspects=config.exclusive, lasting=config.opened.lasts
     )
+    served = {one: registry.handlers[one] for one in config.types}
+    limits = LocalLimits(options.concurrency, served, options.resources)
     runner = Runner(
-        registry, name, options.concurrency, executors, clocks, counters, observers,
+        registry, name, limits, executors, clocks, counters, observers,
         on_idle=lambda: shard_fetchers.freed(), opened=config.opened,  # noqa: PLW0108
         closing=lambda: main is not None and main.cancelling() > 0, types=config.types,
         inputs=flow_nodes.payload,

@@ -21,11 +21,13 @@ from streamq.telemetry import logs
 from streamq.telemetry.counters import Counters
 from streamq.transport.async_transport import AsyncTransport
 from streamq.wording import shortened
+from streamq.worker import monkey_patches
 from streamq.worker.assembly import Parts, assemble
 from streamq.worker.config import WorkerConfig
-from streamq.worker.loading import App, served_types
+from streamq.worker.loading import App
 from streamq.worker.registration import Registration
 from streamq.worker.self_stop import can_measure, stop_when_empty
+from streamq.worker.served_types import served_types
 from streamq.worker.shutdown import Shutdown
 from streamq.worker.status import starting_report
 from streamq.worker.stop import StopState
@@ -49,6 +51,7 @@ class Worker:
         exclusive: bool = False,
         metered: bool = False,
     ):
+        monkey_patches.refuse()
         options = options or WorkerOptions()
         if options.recycle_rss is not None and not can_measure():
             raise UsageError("recycle_rss: the size of a process cannot be read here: it needs /proc")
