@@ -64,6 +64,10 @@ class PayloadError(UsageError, ValueError):
     """The arguments or the result cannot be written as JSON, or exceed the size limit."""
 
 
+class UnknownFlow(UsageError, LookupError):
+    """There is no such flow, or it ended so long ago that it is no longer stored."""
+
+
 class InvalidTaskId(UsageError, ValueError):
     """A text that is not a task id of this app."""
 
@@ -191,6 +195,23 @@ class TaskCancelled(TaskError):
 
 class TaskExpired(TaskError):
     """The task had expired when a worker took it."""
+
+
+class FlowError(StreamQError):
+    """A flow ended without completing."""
+
+
+class FlowFailed(FlowError):
+    """A node of the flow failed. node: its name; error: why."""
+
+    def __init__(self, message: str, *, node: str = "", error: str = "") -> None:
+        super().__init__(message)
+        self.node = node
+        self.error = error
+
+
+class FlowCancelled(FlowError):
+    """The flow was cancelled."""
 
 
 class ResultTimeout(StreamQError, TimeoutError):

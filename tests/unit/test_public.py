@@ -19,6 +19,7 @@ from streamq.version import package_version
 MADE_BY_THE_APP = (
     "TaskHandle", "TaskType", "Inspector", "AsyncInspector", "Admin", "AsyncAdmin", "Tail", "AsyncTail",
     "Context", "Schedules", "AsyncSchedules", "Lifespan", "TaskEvents", "KeyedTask",
+    "FlowGraph", "FlowHandle", "Node", "Flows", "AsyncFlows",
 )  # fmt: skip
 """Programs get these from an app: what their constructors take is nobody's business."""
 
