@@ -54,10 +54,8 @@ def check(source: object, key: object) -> None:
 
 async def arows(source: Any, cursor: Cursor) -> AsyncIterator[Any]:
     """Yield the rows behind a cursor."""
-    if callable(source):
-        found, skipped = source(cursor.value), 0
-    else:
-        found, skipped = source, cursor.value or 0
+    found: Any = source(cursor.value) if callable(source) else source
+    skipped: int = 0 if callable(source) else cursor.value or 0
     if not isinstance(found, AsyncIterable):
         for row in islice(found, skipped, None):
             yield row
@@ -72,7 +70,8 @@ async def arows(source: Any, cursor: Cursor) -> AsyncIterator[Any]:
 def rows(source: Any, cursor: Cursor) -> Iterator[Any]:
     """Yield the rows behind a cursor, in a thread."""
     if callable(source):
-        return iter(source(cursor.value))
+        found: Any = source(cursor.value)
+        return iter(found)
     return islice(source, cursor.value or 0, None)
 
 
