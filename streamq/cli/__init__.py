@@ -39,6 +39,7 @@ COMMANDS: Final = {
     "task": "show one task, or list those in a state",
     "cancel": "cancel tasks that have not ended",
     "run-now": "make scheduled tasks ready at once",
+    "flow": "list flows; show, cancel or retry one",
     "schedules": "list recurring tasks; pause, resume, remove or backfill them, or run one now",
     "unique": "list the locks of unique keys",
     "unlock": "free a unique key whose task no longer exists",
@@ -216,6 +217,7 @@ def code_of(error: Exception) -> int:
         (errors.InvalidURL, CONFIG),
         (errors.UnknownTaskType, NOT_FOUND),
         (errors.UnknownSchedule, NOT_FOUND),
+        (errors.UnknownFlow, NOT_FOUND),
         (errors.CannotListen, FAILED),
         (errors.UsageError, USAGE),
     ]
