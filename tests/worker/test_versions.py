@@ -292,7 +292,6 @@ def test_a_plain_task_is_stored_as_ever(url: str) -> None:
     old = Old(url)
     assert old.app.inspector.task(old.email.enqueue("ada").id).fields == {"p": b'{"to":"ada"}'}
     assert old.email.handler.read is None
-    assert asyncio.iscoroutinefunction(old.email.handler.function)
 
 
 async def test_a_former_name_is_retired_when_it_is_empty(
