@@ -50,7 +50,9 @@ SECTIONS: Final = {
     ),
     "Use it with": "django fastapi flask litestar sqlalchemy outbox pydantic testing sentry opentelemetry",
     "Come from": "migrate from-celery from-rq from-*",
-    "Run it": "production workers daemon redis dashboard capacity security upgrade support runbooks/*",
+    "Run it": (
+        "production workers placement daemon redis dashboard capacity security upgrade support runbooks/*"
+    ),
     "Understand": "what-happens-when when-not design proof chaos faults comparison bench contributing",
     "Reference": "cli values reference/* changelog",
 }

@@ -67,12 +67,22 @@ FILES_RUN_BY: Final = {
     "testing.md": "tests/testing/test_page.py",
     "django.md": "tests/frameworks/test_pages.py",
     "outbox.md": "tests/frameworks/test_pages.py",
+    "fastapi.md": "tests/web/test_examples.py",
+    "litestar.md": "tests/web/test_examples.py",
+    "flask.md": "tests/web/test_examples.py",
     "tutorial.md": "tests/cli/test_tutorial.py",
     **dict.fromkeys(("fastapi.md", "litestar.md", "flask.md"), "tests/web/test_examples.py"),
     "migrate.md": "tests/migrate/test_forwarders.py",
 }
 """Pages with blocks that are files (`# name.py` in the first line), and the tests that run them."""
-OF_FILES: Final = ("testing.md", "django.md", "outbox.md")  # all blocks of these
+OF_FILES: Final = (
+    "testing.md",
+    "django.md",
+    "outbox.md",
+    "fastapi.md",
+    "litestar.md",
+    "flask.md",
+)  # all blocks of these
 WITH_EXAMPLES: Final = [path for path in GUIDES if examples(path) and path.name not in OF_FILES]
 
 
