@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from streamq import Daemon, SignalTimeout, StreamQ, get_context
 
-os.environ.setdefault("STREAMQ_ENV", "dev")                   # a private server may be used
+os.environ.setdefault("STREAMQ_ENV", "dev")  # a private server may be used
 app = StreamQ("agent", os.environ.get("STREAMQ_URL") or "embedded://")
 
 
@@ -85,7 +85,7 @@ async def approved() -> bool:
 
 
 async def main(goal: str, answer: str) -> None:
-    daemon = Daemon(app.address)                              # ends waits whose time is over
+    daemon = Daemon(app.address)  # ends waits whose time is over
     tending = asyncio.create_task(daemon.run())
     async with app.run_worker():
         task = await agent.aenqueue(goal)

@@ -17,7 +17,7 @@ from urllib.parse import urljoin, urlsplit
 
 from streamq import Daemon, Lane, StreamQ
 
-os.environ.setdefault("STREAMQ_ENV", "dev")                   # a private server may be used
+os.environ.setdefault("STREAMQ_ENV", "dev")  # a private server may be used
 app = StreamQ("crawler", os.environ.get("STREAMQ_URL") or "embedded://")
 LINK = re.compile(r'href="([^"#]+)"')
 DEEPEST = 3
@@ -46,7 +46,7 @@ def store(customer: str, url: str, text: str) -> None:
 
 
 async def main(starts: list[str]) -> None:
-    daemon = Daemon(app.address)                              # moves on who waits for a token of its rate
+    daemon = Daemon(app.address)  # moves on who waits for a token of its rate
     tending = asyncio.create_task(daemon.run())
     async with app.run_worker(concurrency=20):
         for start in starts:
