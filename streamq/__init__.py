@@ -133,6 +133,7 @@ if TYPE_CHECKING:
     from streamq.options.checks import Durability as Durability
     from streamq.options.checks import Duration as Duration
     from streamq.options.checks import Executor as Executor
+    from streamq.options.checks import Extra as Extra
     from streamq.options.lane import Lane as Lane
     from streamq.options.lane import OnDead as OnDead
     from streamq.options.lane import StartRate as StartRate
@@ -160,6 +161,7 @@ if TYPE_CHECKING:
     from streamq.probes.report import Report as Report
     from streamq.registry.handler import Handler as Handler
     from streamq.registry.registry import Registry as Registry
+    from streamq.registry.upcasting import Upcaster as Upcaster
     from streamq.resources.declared import DependencyOverrides as DependencyOverrides
     from streamq.resources.declared import Provider as Provider
     from streamq.resources.depends import Depends as Depends
@@ -227,7 +229,7 @@ __all__, _named = lazy.names(__name__, {
         "CancelAnswer", "IdempotencyKey", "NewTask", "Priority", "SignalAnswer", "State", "TaskId",
     ),
     "options.batch": ("Batch",),
-    "options.checks": ("Durability", "Duration", "Executor"),
+    "options.checks": ("Durability", "Duration", "Executor", "Extra"),
     "options.lane": ("Lane", "OnDead", "StartRate"),
     "options.rate": ("RateLimit",),
     "options.schedule": ("Cron", "Every", "Misfire", "Overlap", "Schedule"),
@@ -259,6 +261,7 @@ _inner, _inner_named = lazy.names(__name__, {
     "probes.health": ("Facts",),
     "probes.report": ("BacklogView", "Report"),
     "registry.handler": ("Handler",),
+    "registry.upcasting": ("Upcaster",),
     "registry.registry": ("Registry",),
     "telemetry.counters": ("Snapshot",),
     "transport.sync_transport": ("SyncTransport",),

@@ -19,6 +19,10 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+import llms
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 SITE: Final = ROOT / "ops/docs/site"
 
@@ -189,6 +193,7 @@ def generate(work: Path, titles: dict[str, str]) -> Path:
     if found.returncode:
         report = re.sub(r"\x1b\[[0-9;]*m", "", found.stdout + found.stderr)
         raise SystemExit(report.partition("Traceback")[0])
+    llms.write(work / "site", project()["Documentation"], sections(set(titles)), titles)
     return work / "site"
 
 

@@ -66,6 +66,7 @@ FILES_RUN_BY: Final = {
     "testing.md": "tests/testing/test_page.py",
     "django.md": "tests/frameworks/test_pages.py",
     "outbox.md": "tests/frameworks/test_pages.py",
+    "tutorial.md": "tests/cli/test_tutorial.py",
     "migrate.md": "tests/migrate/test_forwarders.py",
 }
 """Pages with blocks that are files (`# name.py` in the first line), and the tests that run them."""

@@ -35,6 +35,12 @@ def test_the_site_is_built_with_every_page(tmp_path: Path) -> None:
         built = tmp_path / "site" / ("index.html" if folder == "index" else f"{folder}/index.html")
         assert built.exists(), name
         assert folder == "index" or f'href="./{folder}/"' in home, f"{name} is not in the navigation"
+    index, full = ((tmp_path / "site" / name).read_text() for name in ("llms.txt", "llms-full.txt"))
+    for name in pages:
+        place = f"{BUILD.project()['Documentation']}/{name.removesuffix('index.md').removesuffix('.md')}"
+        assert f"]({place}" in index
+        assert f"<!-- {place}" in full
+    assert "There is no `.delay`" in index
     # Nothing is fetched from another host.
     assert re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="(https?://[^"]+)"', home) == [
         BUILD.project()["Documentation"] + "/"

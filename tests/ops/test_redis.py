@@ -264,7 +264,7 @@ SCRIPTS = {
         "signal", "pause", "drain",
         "listen", "repair", "groups", "forget", "repair_counters", "log_action", "tick",
         "tick_rich", "write_schedule",
-        "limit", "open_lane", "purge_lane", "recount", "repair_lane", "unlock",
+        "limit", "open_lane", "purge_lane", "recount", "repair_lane", "unlock", "dismiss",
         "repair_books", "repair_claim", "repair_dead", "repair_lifetime", "repair_lock",
         "repair_pending", "repair_place", "repair_row", "repair_scores", "repair_steps", "repair_type",
     ),

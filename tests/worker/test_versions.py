@@ -98,7 +98,8 @@ async def test_newer_tasks_wait_visibly_and_nobody_spins(url: str, monkeypatch: 
                 url, "HSET", "streamq:{shop:0}:email:policy", "version", "3"
             )  # a new producer came after it
             await until(lambda: any(entry["event"] == "type.left_alone" for entry in log))
-            waiting = old.email.enqueue("v1")  # this process takes nothing of the type, not even this
+            # This process takes nothing of the type, not even what it could run.
+            waiting = StreamQ("shop", url).send("email", {"to": "v1"})
             await until(lambda: "version:3" in str(old.app.inspector.workers()[0].details))
             finding = one(look(url), "newer tasks of shop")
             assert "email (needs version:3)" in finding.finding
