@@ -6,7 +6,7 @@ import anything else of streamq: what a handler starts from here goes through th
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Protocol, TypeVar, o
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 Kind = type[T]
+
+
+class Enqueues(Protocol[T_co]):
+    """A call of a task type, not sent yet; its type says which handle it will have."""
+
+    def _enqueued(self) -> T_co: ...
 
 
 class Task(Protocol):
@@ -71,6 +78,9 @@ class Context:
         "__dict__", "_cancelled", "_deadline", "_ended", "_follow_ups", "_home", "_max_attempts", "_state",
         "_steps", "_task", "_thread", "_told", "_worker",
     )  # fmt: skip
+
+    _draining = False
+    """Whether the worker stops: a class attribute, as few attempts live to see it."""
 
     def __init__(
         self, task: Task, max_attempts: int, deadline: float | None, worker: str, home: Home | None = None
@@ -166,7 +176,7 @@ class Context:
         """
         return self._cancelled
 
-    def enqueue(self, call: Any) -> Any:
+    def enqueue(self, call: Enqueues[T]) -> T:
         """Enqueue a follow-up, made with `task_type.bind(...)`; return its handle.
 
         It exists from the moment that this task is completed, and only if it is: a failed attempt, or one
@@ -175,7 +185,7 @@ class Context:
         """
         return self.enqueue_many([call])[0]
 
-    def enqueue_many(self, calls: Iterable[Any]) -> list[Any]:
+    def enqueue_many(self, calls: Iterable[Enqueues[T]]) -> list[T]:
         """Enqueue follow-ups, as `enqueue` does; return their handles in order. Of all or none."""
         if self._home is None or self._ended:
             why = "after its handler had returned" if self._ended else "of no app"
@@ -219,6 +229,53 @@ class Context:
         self._of_steps().sleep_sync(duration, name)
 
     @overload
+    def resume(
+        self, source: Callable[[Any], AsyncIterable[T] | Iterable[T]], *, key: Callable[[T], object],
+        every: float | timedelta | str = 5.0, name: str | None = None,
+    ) -> AsyncIterator[T]: ...  # fmt: skip
+    @overload
+    def resume(
+        self, source: AsyncIterable[T] | Iterable[T], *,
+        every: float | timedelta | str = 5.0, name: str | None = None,
+    ) -> AsyncIterator[T]: ...  # fmt: skip
+
+    def resume(
+        self, source: Any, *, key: Callable[[Any], object] | None = None,
+        every: float | timedelta | str = 5.0, name: str | None = None,
+    ) -> AsyncIterator[Any]:  # fmt: skip
+        """Iterate over rows so that a later attempt goes on behind the last one that was finished.
+
+        source: a function that takes the cursor (None at first) and returns the rows behind it, with `key`,
+        which returns the cursor of a row, as JSON; or an iterable with the same rows each time, which are
+        counted. The cursor is stored every so many seconds, when the attempt ends in any way but a killed
+        process, and when the worker stops: then the attempt ends between two rows, uncounted. name: as of
+        a step; default: which resume of the attempt it is.
+        """
+        steps: AsyncIterator[Any] = self._of_steps().resume(source, key, every, name, self._stops)
+        return steps
+
+    @overload
+    def resume_sync(
+        self, source: Callable[[Any], Iterable[T]], *, key: Callable[[T], object],
+        every: float | timedelta | str = 5.0, name: str | None = None,
+    ) -> Iterator[T]: ...  # fmt: skip
+    @overload
+    def resume_sync(
+        self, source: Iterable[T], *, every: float | timedelta | str = 5.0, name: str | None = None
+    ) -> Iterator[T]: ...
+
+    def resume_sync(
+        self, source: Any, *, key: Callable[[Any], object] | None = None,
+        every: float | timedelta | str = 5.0, name: str | None = None,
+    ) -> Iterator[Any]:  # fmt: skip
+        """Iterate over rows, as `resume` does, in a `def` handler."""
+        steps: Iterator[Any] = self._of_steps().resume_sync(source, key, every, name, self._stops)
+        return steps
+
+    def _stops(self) -> bool:
+        return self._draining or self._cancelled
+
+    @overload
     async def wait(self, signal: str, *, timeout: float | timedelta | str | None = None) -> Any: ...
     @overload
     async def wait(
@@ -260,8 +317,8 @@ class Context:
     def emit(self, value: object) -> None:
         """Tell those who watch the task a value, as JSON of at most 64 KiB.
 
-        Waits for nothing. About the last thousand are kept, for an hour after the last. What must not be lost
-        belongs into the result. Raises PayloadError.
+        Waits for nothing. About the last thousand are kept, for an hour after the attempt. What must not be
+        lost belongs into the result. Raises PayloadError.
         """
         self._at_home().emit(self._task, self._worker, value)
 
@@ -309,6 +366,24 @@ def end(context: Context) -> list[Any]:
 def stepped(context: Context) -> bool:
     """Return whether an attempt made steps, so that its task may have memos."""
     return context._steps is not None  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+
+
+def drain(context: Context) -> None:
+    """Let an attempt know that its worker stops."""
+    context._draining = True  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+
+
+async def store_cursors(context: Context | None) -> None:
+    """Store how far the loops of an attempt have come, before it ends."""
+    steps = None if context is None else context._steps  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    if steps is not None and steps is not True:
+        await steps.aflush()
+
+
+def store_cursors_sync(context: Context) -> None:
+    """Store how far the loops of an attempt have come, in a child process."""
+    if context._steps is not None:  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        context._steps.flush()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
 
 def told(context: Context | None) -> bool:

@@ -32,6 +32,13 @@ def percentile(histogram: Histogram, share: float) -> float | None:
     return None
 
 
+def mean(histogram: Histogram) -> float:
+    """Return the average duration in seconds, within a tenth; 0 if there are none."""
+    number = sum(histogram.values())
+    total = sum(several * (2 ** ((one + 0.5) / _PER_OCTAVE) - 1) / 1e6 for one, several in histogram.items())
+    return total / number if number else 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Latency:
     """Percentiles in seconds; None if nothing was measured."""

@@ -159,6 +159,7 @@ _OPTION: Final = _table(
         "throttle": "unique_for",
         "max_backlog": "max_length maxsize queue_size",
         "schedule": "cron crontab periodic every repeat run_every",
+        "queue": "queue_name",
         "lease": "visibility_timeout heartbeat_timeout",
     }
 )
@@ -170,7 +171,7 @@ _MORE: Final = dict.fromkeys(["retries", "max_retries", "retry"], _COUNTS_ALL) |
 _NO_OPTION: Final = _table({
     "a task's id is made by the server; idempotency_key names a task of yours": "task_id job_id message_id",
     "each task type is a queue of its own: `streamq worker --types` chooses those that a worker serves":
-        "queue queue_name routing_key exchange broker channel",
+        "routing_key exchange broker channel",
     "get_context() in the handler returns the task's id and attempt": "bind pass_context context",
     "a task is settled when its handler has ended, always":
         "acks_late ack_late reject_on_worker_lost ack_type",
@@ -179,10 +180,10 @@ _NO_OPTION: Final = _table({
     "status() always shows that a task is running": "track_started",
     _NO_CHAIN: "link link_error on_success on_failure depends_on chain group_id callback",
 })  # fmt: skip
-_PER_CALL: Final = ("delay", "at", "shard_key", "idempotency_key", "idempotency_window")
+_PER_CALL: Final = ("delay", "at", "pool", "shard_key", "idempotency_key", "idempotency_window")
 _POLICY: Final = (
     "backoff", "retry_on", "give_up_on", "lease", "max_lost", "executor", "rate_limit",
-    "max_backlog", "max_payload", "schedule",
+    "max_backlog", "max_payload", "schedule", "queue", "within", "slots", "resources",
 )  # fmt: skip
 
 
@@ -228,6 +229,25 @@ COMMANDS: Final = _table({
 })  # fmt: skip
 """The commands of other task queues, and streamq's."""
 
+_FLOW_GRAPH: Final = {
+    "apply_async": "start the flow: wf.start()",
+    "delay": "start the flow: wf.start(); for a delayed node add task.options(delay=...).bind(...)",
+    "run": "start the flow: wf.start(), or await wf.astart()",
+    "add_step": "add a node: wf.add(task.bind(...))",
+    "chord": "add a map and the node that takes its output: wf.add(total.bind(wf.map(parse, items).output))",
+}
+_FLOW_HANDLE: Final = {
+    "get": "wait with handle.result(timeout=...)",
+    "wait": "wait with handle.result(timeout=...)",
+    "revoke": "end the flow: handle.cancel()",
+    "children": "handle.nodes() has the nodes",
+}
+_FLOWS: Final = {
+    "list": "app.flows.all()",
+    "show": "app.flows.get(id)",
+    "start": "wf = app.flow(name); wf.start()",
+}
+
 TABLES: Final = {
     "TaskType": _TASK_TYPE,
     "TaskHandle": _HANDLE,
@@ -239,6 +259,10 @@ TABLES: Final = {
     "Context": _CONTEXT,
     "Schedules": _SCHEDULES,
     "AsyncSchedules": _SCHEDULES,
+    "FlowGraph": _FLOW_GRAPH,
+    "FlowHandle": _FLOW_HANDLE,
+    "Flows": _FLOWS,
+    "AsyncFlows": _FLOWS,
 }
 
 

@@ -43,14 +43,16 @@ RUNBOOKS: Final = "ops/runbooks"
 
 # What each section shows, in this order. A page that no pattern names stands at the end of REST.
 SECTIONS: Final = {
-    "Start": "index start tutorial all-pages",
+    "Start": "index tutorial examples all-pages",
     "How-to": (
         "tasks results schedules lanes uniqueness follow-ups steps live "
         "sealing versions dependencies hooks *-changes"
     ),
     "Use it with": "django fastapi flask litestar sqlalchemy outbox pydantic testing sentry opentelemetry",
     "Come from": "migrate from-celery from-rq from-*",
-    "Run it": "production workers daemon redis dashboard capacity security upgrade support runbooks/*",
+    "Run it": (
+        "production workers placement daemon redis dashboard capacity security upgrade support runbooks/*"
+    ),
     "Understand": "what-happens-when when-not design proof chaos faults comparison bench contributing",
     "Reference": "cli values reference/* changelog",
 }

@@ -5,9 +5,8 @@ Owns the public interface for producers. Must not connect before its first call.
 
 from __future__ import annotations
 
-import os
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, Unpack
@@ -27,6 +26,7 @@ from streamq.client.sync_client import Client
 from streamq.convert.encoding import encode
 from streamq.environment import Source
 from streamq.errors import InvalidOption, PayloadError
+from streamq.forking import after_fork
 from streamq.hooks import Hook, Hooks
 from streamq.model.outcome import OUTCOMES
 from streamq.model.task import TaskId
@@ -46,7 +46,10 @@ from streamq.telemetry.traces import Tracer, Tracing
 from streamq.transport.address import Address
 
 if TYPE_CHECKING:
+    from streamq.app.flow_graph import FlowGraph
+    from streamq.app.flow_handle import FlowHandle
     from streamq.control.admin import Admin, AsyncAdmin
+    from streamq.control.flows import AsyncFlows, Flows
     from streamq.control.idle import Scope
     from streamq.control.inspector import AsyncInspector, Inspector
     from streamq.control.schedules import AsyncSchedules, Schedules
@@ -188,7 +191,7 @@ class StreamQ(Registrar, HookDecorators):
                 f"send({task_type!r}, …): the arguments must be a mapping by name, not {type(given).__name__}"
             )
         call_options = per_call(options) if options else None
-        handler = self.registry.handlers.get(task_type)
+        handler = self.registry.find(task_type)
         if handler is not None:
             return bound_to(handler, call_options, handler.payload_by_name(given))
         handler = remote_handler(task_type)
@@ -205,7 +208,7 @@ class StreamQ(Registrar, HookDecorators):
     def handle(self, task_id: str) -> TaskHandle[Any]:
         """Return the handle of a task by its id, without checking that it exists. Raises InvalidTaskId."""
         task = TaskId.parse(task_id)
-        handler = self.registry.handlers.get(task.type)
+        handler = self.registry.find(task.type)
         decode = handler.decode_result if handler is not None else None
         pipeline = self.registry.pipeline
         return TaskHandle(task, self.name, self._client, self._asyncs, decode, pipeline=pipeline)
@@ -214,6 +217,21 @@ class StreamQ(Registrar, HookDecorators):
         """Return the task that has an idempotency key, or will have it: no task need exist yet. For a program
         that knows the key before another has enqueued the task."""
         return KeyedTask(self.registry, self._client, self._asyncs, self.handle, task_type, key)
+
+    def flow(self, name: str, *, fail_fast: bool = False) -> FlowGraph:
+        """Return a new flow to declare: add its nodes, then start it. fail_fast: if a node fails, tasks of
+        the flow that run are cancelled too; else they end by themselves."""
+        from streamq.app.flow_graph import FlowGraph  # noqa: PLC0415 - most programs have no flows
+
+        return FlowGraph(self.registry, self._enqueuer, name, fail_fast=fail_fast)
+
+    def flow_handle(self, flow_id: str) -> FlowHandle:
+        """Return the handle of a flow by its id, without checking that it exists. Raises UnknownFlow for what
+        is no id."""
+        from streamq.app.flow_handle import FlowHandle  # noqa: PLC0415 - as above
+        from streamq.flows.flow_id import FlowId  # noqa: PLC0415
+
+        return FlowHandle(FlowId.parse(flow_id), self.registry, self._enqueuer)
 
     @cached_property  # one object, so that tests can patch what a program uses
     def inspector(self) -> Inspector:
@@ -258,6 +276,20 @@ class StreamQ(Registrar, HookDecorators):
 
         shards, declared = self.registry.shards, lambda: self.registry.handlers
         return AsyncSchedules(lambda: self._asyncs.current().transport, self.name, shards, declared=declared)
+
+    @cached_property
+    def flows(self) -> Flows:
+        """The flows that exist: list them, show one with its nodes, cancel one, let a failed one go on."""
+        from streamq.control.flows import Flows  # noqa: PLC0415 - most apps have none
+
+        return Flows(self._client.transport, self.name, self.registry.shards)
+
+    @cached_property
+    def aflows(self) -> AsyncFlows:
+        """As `flows`, for event loops: each operation is awaited."""
+        from streamq.control.flows import AsyncFlows  # noqa: PLC0415 - as above
+
+        return AsyncFlows(lambda: self._asyncs.current().transport, self.name, self.registry.shards)
 
     def idle(self, types: str | Iterable[str] | None = None, *, scheduled: bool = False) -> bool:
         """Return whether no work is left: no task is ready, running or due.
@@ -330,6 +362,9 @@ class StreamQ(Registrar, HookDecorators):
         drain_timeout: Duration = 30.0,
         lifespan_timeout: Duration = 10.0,
         process_slots: int | None = None,
+        queues: Sequence[str] | None = None,
+        pools: Sequence[str] = ("default",),
+        resources: Mapping[str, int] | None = None,
     ) -> AbstractAsyncContextManager[Worker]:
         """Run a worker in this event loop: `async with app.run_worker():`. It takes tasks when the block
         begins and has drained when the block has ended. It installs no signal handlers.
@@ -344,6 +379,9 @@ class StreamQ(Registrar, HookDecorators):
             drain_timeout=drain_timeout,
             lifespan_timeout=lifespan_timeout,
             process_slots=process_slots,
+            queues=queues,
+            pools=pools,
+            resources=resources or {},
         )
         return run_worker(self, options)
 
@@ -365,7 +403,9 @@ class StreamQ(Registrar, HookDecorators):
         self._client = Client(self.registry, address, patience=self._patience)
         self._asyncs = AsyncClients(self.registry, address, patience=self._patience)
         self._enqueuer.use(self._client, self._asyncs)
-        for made in ("inspector", "ainspector", "admin", "aadmin", "schedules", "aschedules"):
+        for made in (
+            "inspector", "ainspector", "admin", "aadmin", "schedules", "aschedules", "flows", "aflows"
+        ):  # fmt: skip
             vars(self).pop(made, None)
 
     def _forget(self) -> None:
@@ -386,4 +426,4 @@ def _after_fork() -> None:
         app._forget()  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
 
 
-os.register_at_fork(after_in_child=_after_fork)
+after_fork(_after_fork)

@@ -5,12 +5,14 @@ Owns how a policy and the options of a call become a new task. Must not send any
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, TypeVar
 
 from streamq import envelope, joining, locks
 from streamq.errors import InvalidOption
+from streamq.model.output import NamesOutputs, Output
 from streamq.model.task import IdempotencyKey, NewTask
 from streamq.options.call import CallOptions
 from streamq.options.checks import Durability
@@ -20,6 +22,9 @@ from streamq.payloads.keyring import index_key
 from streamq.payloads.pipeline import opened
 from streamq.payloads.stage import About
 from streamq.registry.handler import Handler, check_name
+
+if TYPE_CHECKING:
+    from streamq.app.handle import TaskHandle
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -47,13 +52,35 @@ class Bound(Generic[R_co]):
     task: NewTask
     route: Route | None = None
 
+    if TYPE_CHECKING:
+
+        def _enqueued(self) -> TaskHandle[R_co]: ...
+
+
+@dataclass(slots=True)
+class BoundNode(Bound[R_co]):
+    """A call some of whose arguments are outputs of a flow's nodes: only that flow can run it."""
+
+    outputs: Mapping[str, Output | list[Output]] = field(default_factory=dict[str, "Output | list[Output]"])
+
 
 _NO_OPTIONS = CallOptions()
+
+
+def bound_to_outputs(handler: Handler, options: CallOptions | None, named: NamesOutputs) -> BoundNode[Any]:
+    """Return a call with outputs of nodes as a value. It has a route, so that it is looked at where it is
+    sent."""
+    found = bound_to(handler, options, named.payload)
+    return BoundNode(handler, found.task, found.route or Route(None, "master"), named.outputs)
 
 
 def bound_to(handler: Handler, options: CallOptions | None, payload: bytes, app: str = "") -> Bound[Any]:
     """Return a call as a value: the policy, with the options of the call. app: that sends it, where the
     handler is of none."""
+    if options is not None and options.pool is not None:
+        found = bound_to(handler.in_pool(options.pool), replace(options, pool=None), payload, app)
+        found.route = found.route or _PLAIN  # so that it is looked whether the pool is served
+        return found
     stored = payload if handler.pipeline is None else handler.stored(payload)
     task, policy, app = new_task(handler.options, options, stored), handler.options, app or handler.app
     if policy.gated or (options is not None and (options.lane is not None or options.cost is not None)):

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 from streamq.app.batch import EXISTS, Batch, Group, checked
 from streamq.app.bound_task import Bound, Route, rejoined
 from streamq.app.handle import TaskHandle
+from streamq.app.pool_watch import PoolWatch
 from streamq.app.refusals import refuse
 from streamq.client import flows
 from streamq.client.flows import Destination
@@ -38,11 +39,12 @@ _new: Final = tuple.__new__
 class Enqueuer:
     """Sends the calls of one app. Safe to share between threads and event loops."""
 
-    __slots__ = ("_asyncs", "_client", "_destinations", "_hooks", "_registry")
+    __slots__ = ("_asyncs", "_client", "_destinations", "_hooks", "_pools", "_registry")
 
     def __init__(self, registry: Registry, client: Client, asyncs: AsyncClients) -> None:
         self._registry, self._hooks = registry, registry.hooks
         self._client, self._asyncs = client, asyncs
+        self._pools = PoolWatch()
         self._destinations = [Destination(shard) for shard in range(registry.shards)]
 
     def use(self, client: Client, asyncs: AsyncClients) -> None:
@@ -108,8 +110,12 @@ class Enqueuer:
     def enqueue_many(self, bound: Iterable[Bound[R]]) -> list[TaskHandle[R]]:
         """Send calls; return their handles in order. Raises what `StreamQ.enqueue_many` does."""
         listed = checked(bound, self._registry.name, self._registry.handlers)
-        batch = Batch(listed, self._next_shards(listed) or self._client.drive(self._route(listed)))
-        return self._send_batch(batch, alone=len(listed) == 1)
+        plain = self._next_shards(listed)
+        batch = Batch(listed, plain or self._client.drive(self._route(listed)))
+        handles = self._send_batch(batch, alone=len(listed) == 1)
+        if not plain and (pooled := self._pools.due(listed)):
+            self._client.drive(self._pools.look(self._registry.name, pooled))
+        return handles
 
     def _resend(
         self, bound: list[Bound[R]], destinations: list[Destination], answers: list[Answer]
@@ -133,8 +139,12 @@ class Enqueuer:
         """Send calls, as `enqueue_many` does, from an event loop."""
         listed = checked(bound, self._registry.name, self._registry.handlers)
         client = self._asyncs.current()
-        batch = Batch(listed, self._next_shards(listed) or await client.drive(self._route(listed)))
-        return await self._asend_batch(batch, alone=len(listed) == 1)
+        plain = self._next_shards(listed)
+        batch = Batch(listed, plain or await client.drive(self._route(listed)))
+        handles = await self._asend_batch(batch, alone=len(listed) == 1)
+        if not plain and (pooled := self._pools.due(listed)):
+            await client.drive(self._pools.look(self._registry.name, pooled))
+        return handles
 
     async def _aresend(
         self, bound: list[Bound[R]], destinations: list[Destination], answers: list[Answer]

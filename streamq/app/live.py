@@ -29,15 +29,21 @@ INTERVAL: Final = 0.1
 """Seconds for which events are gathered."""
 MOST_BYTES: Final = 65_536
 """The most bytes of one value."""
+RENEWED: Final = live_calls.LIFE_MS / 3000
+"""Seconds after which what an attempt told is renewed, while it says nothing more and still runs."""
 PATIENCE: Final = 1.0
 """Seconds for which the last events of an attempt are sent before it ends without them."""
+
+
+_Key = tuple[str, int, str]
+"""Of an attempt: its task type, shard and place."""
 
 
 class _Told:
     """What one attempt told since the last call."""
 
-    def __init__(self, task: Delivery, worker: str) -> None:
-        self.task, self.worker = task, worker
+    def __init__(self, task: Delivery, worker: str, at: float = 0.0) -> None:
+        self.task, self.worker, self.at = task, worker, at
         self.events: list[tuple[str, bytes]] = []
 
     def add(self, kind: str, data: bytes) -> None:
@@ -53,7 +59,8 @@ class Live:
 
     def __init__(self, registry: Registry, enqueuer: Enqueuer) -> None:
         self._registry, self._enqueuer = registry, enqueuer
-        self._told: dict[tuple[str, int, str], _Told] = {}
+        self._told: dict[_Key, _Told] = {}
+        self._alive: dict[_Key, _Told] = {}
         self._lock, self._sending = threading.Lock(), threading.Lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
@@ -79,7 +86,9 @@ class Live:
     def flush(self, task: Delivery) -> None:
         """Send what an attempt told, before it ends: a delivery that is settled can tell nothing more."""
         with self._sending, self._lock:
-            told = self._told.pop((task.type, task.shard, task.place), None)
+            key = task.type, task.shard, task.place
+            told = self._told.pop(key, None)
+            self._alive.pop(key, None)
         if told is not None:
             self._send(told)
 
@@ -97,18 +106,30 @@ class Live:
 
     def _serve(self) -> None:
         while True:
-            self._wake.wait()
-            time.sleep(INTERVAL)
-            self._wake.clear()
+            if self._wake.wait(RENEWED):
+                time.sleep(INTERVAL)
+                self._wake.clear()
             with self._sending:
-                with self._lock:
-                    told, self._told = list(self._told.values()), {}
-                for one in told:
+                for one in self._taken():
                     self._send(one)
+
+    def _taken(self) -> list[_Told]:
+        """Take what was told, and an empty call for each attempt that has been silent for long."""
+        now = time.monotonic()
+        with self._lock:
+            told, self._told = self._told, {}
+            for key, one in told.items():
+                self._alive[key] = _Told(one.task, one.worker, now)
+            silent = [one for one in self._alive.values() if now - one.at >= RENEWED]
+            for one in silent:
+                one.at = now
+        return [*told.values(), *silent]
 
     def _send(self, told: _Told) -> None:
         task = told.task
         keys = type_keys(self._registry.name, task.shard, task.type)
         call = live_calls.emit(keys, told.worker, task.place, task.local, task.attempt, told.events)
         with suppress(RedisError):  # nobody is owed an event: the task goes on without
-            self._enqueuer.drive(ask(call, PATIENCE))
+            if not self._enqueuer.drive(ask(call, PATIENCE)):  # it is another worker's by now
+                with self._lock:
+                    self._alive.pop((task.type, task.shard, task.place), None)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, Final
 
 import orjson
 
 from streamq import blocking, memos
+from streamq.app.cursor import Cursor, arows, check, cursor_of, interrupted, rows
 from streamq.app.enqueuer import Enqueuer
 from streamq.calls import question as question_calls
 from streamq.calls import signals as signal_calls
@@ -58,6 +59,7 @@ class Steps:
         self._used: set[str] = set()
         self._sleeps = 0
         self._waits: dict[str, int] = {}
+        self._cursors: list[Cursor] = []
 
     async def run(
         self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -159,6 +161,66 @@ class Steps:
                 reason="signal",
             ) from None
 
+    async def resume(
+        self, source: Any, key: Callable[[Any], object] | None, every: Duration, name: str | None,
+        stops: Callable[[], bool],
+    ) -> AsyncIterator[Any]:  # fmt: skip
+        """Yield the rows of a source behind the last one that was finished. stops: returns whether the worker
+        stops, so that another one is to go on."""
+        cursor = await self._enqueuer.adrive(self._cursor(source, key, every, name))
+        async for row in arows(source, cursor):
+            if stops():
+                raise interrupted(cursor.name)
+            yield row
+            cursor.finish(cursor_of(row, key, cursor))
+            if cursor.due:
+                await self._enqueuer.adrive(self._store_cursor(cursor))
+        await self.aflush()
+
+    def resume_sync(
+        self, source: Any, key: Callable[[Any], object] | None, every: Duration, name: str | None,
+        stops: Callable[[], bool],
+    ) -> Iterator[Any]:  # fmt: skip
+        """Yield the rows of a source, as `resume` does, in a thread."""
+        blocking.refuse("ctx.resume_sync()", "async for row in ctx.resume()")
+        cursor = self._enqueuer.drive(self._cursor(source, key, every, name))
+        for row in rows(source, cursor):
+            if stops():
+                raise interrupted(cursor.name)
+            yield row
+            cursor.finish(cursor_of(row, key, cursor))
+            if cursor.due:
+                self._enqueuer.drive(self._store_cursor(cursor))
+        self.flush()
+
+    async def aflush(self) -> None:
+        """Store the cursors that have moved. Raises LeaseLost."""
+        for cursor in self._cursors:
+            if cursor.moved:
+                await self._enqueuer.adrive(self._store_cursor(cursor))
+
+    def flush(self) -> None:
+        """Store the cursors that have moved, in a thread. Raises LeaseLost."""
+        for cursor in self._cursors:
+            if cursor.moved:
+                self._enqueuer.drive(self._store_cursor(cursor))
+
+    def _cursor(
+        self, source: Any, key: Callable[[Any], object] | None, every: Duration, name: str | None
+    ) -> Flow[Cursor]:
+        check(source, key)
+        interval, name = seconds(every, "every"), name or f"resume {len(self._cursors) + 1}"
+        self._use(name)
+        memo = yield from self._memo(name)
+        value = None if memo is None else self._decoded(name, compile_result(Any), memo)
+        self._cursors.append(Cursor(name, value, interval))
+        return self._cursors[-1]
+
+    def _store_cursor(self, cursor: Cursor) -> Flow[None]:
+        value = self._encoded(cursor.name, compile_result(Any), cursor.value)
+        cursor.stored()
+        yield from self._store(cursor.name, value, again=True)
+
     def _memo(self, name: str) -> Flow[bytes | None]:
         if self._memos is None:
             self._memos = yield from self._all_memos()
@@ -171,10 +233,12 @@ class Steps:
             found |= some
         return found
 
-    def _store(self, name: str, value: bytes) -> Flow[bytes | None]:
-        """Store a memo; return that of an earlier call where there is one."""
+    def _store(self, name: str, value: bytes, *, again: bool = False) -> Flow[bytes | None]:
+        """Store a memo; return that of an earlier call where there is one. again: in place of that."""
         task = self._task
-        call = step_calls.checkpoint(self._keys, self._worker, task.place, task.local, name, value)
+        call = step_calls.checkpoint(
+            self._keys, self._worker, task.place, task.local, name, value, again=again
+        )
         stored = yield from ask(call)
         if stored.lost or stored.full is not None:
             raise self._not_stored(name, stored.lost, stored.full)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Literal
 
-from streamq.audit import keyspace, lane_walks, schedules, walks
+from streamq.audit import flows, keyspace, lane_walks, schedules, walks
 from streamq.audit.fault import FAULTS, Audit, Problem, Repaired
 from streamq.audit.repairs import REPAIRS
 from streamq.audit.walks import LATE_MS, Found
@@ -25,7 +25,7 @@ from streamq.errors import ServerError
 from streamq.flow import Flow, Pause, ask, in_turn
 from streamq.keys import HOLDING, KnownKey, TypeKeys, shard_keys, type_keys
 from streamq.model.reply import Counts
-from streamq.model.task import NAME_PATTERN
+from streamq.model.task import TYPE_PATTERN
 
 LISTED: Final = 1000
 """Problems of one kind in one task type that are listed individually; the others are counted."""
@@ -91,7 +91,7 @@ class Auditor:
             names = yield from ask(question_calls.types(shard_keys(self._app, shard)))
         except ServerError:  # of the wrong type: the walk over the keys reports it
             return set()
-        return {name for name in names if NAME_PATTERN.fullmatch(name)}
+        return {name for name in names if TYPE_PATTERN.fullmatch(name)}
 
     def _judge_key(self, known: KnownKey, fault: Fault) -> Flow[None]:
         t = type_keys(self._app, known.shard, known.type)
@@ -107,10 +107,11 @@ class Auditor:
         t = type_keys(self._app, shard, "")
         if ("", shard) in self._unsound:
             return  # the wrong type of one key of the shard is listed
-        checked, found = yield from schedules.faults(shard_keys(self._app, shard))
-        self._audit.checked += checked
-        for fault in found:
-            yield from self._judge(t, fault)
+        for faults in (schedules.faults, flows.faults):
+            checked, found = yield from faults(shard_keys(self._app, shard))
+            self._audit.checked += checked
+            for fault in found:
+                yield from self._judge(t, fault)
 
     # -- one type --------------------------------------------------------------------------------------
 

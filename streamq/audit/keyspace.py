@@ -13,7 +13,7 @@ from streamq.calls import producer as producer_calls
 from streamq.calls.audit import Fault, KeyState
 from streamq.flow import AskAll, AskNode, Flow, ask
 from streamq.keys import MORTAL, VALUES, KnownKey, app_pattern, known_key, shard_keys
-from streamq.model.task import NAME_PATTERN
+from streamq.model.task import TYPE_PATTERN
 
 SCANNED: Final = 500
 ABSENT: Final = -2
@@ -44,7 +44,7 @@ def _sorted(app: str, shards: int, listed: list[str]) -> Flow[Keys]:
     by_shard: dict[int, dict[str, KnownKey]] = {}
     for key in listed:
         known = known_key(app, key)
-        if known is None or (known.type and not NAME_PATTERN.fullmatch(known.type)):
+        if known is None or (known.type and not TYPE_PATTERN.fullmatch(known.type)):
             found.faults.append((KnownKey(0, "", ""), Fault("unknown_key", key)))
         else:
             by_shard.setdefault(known.shard, {})[key] = known

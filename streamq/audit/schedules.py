@@ -16,7 +16,7 @@ from streamq.calls.schedule import WAITING, Row
 from streamq.errors import DecodeError, UsageError
 from streamq.flow import Flow, ask
 from streamq.keys import ShardKeys, shard_keys
-from streamq.model.task import LOCAL_PATTERN, NAME_PATTERN
+from streamq.model.task import LOCAL_PATTERN, NAME_PATTERN, TYPE_PATTERN
 from streamq.schedules import definition, registration, state
 from streamq.schedules.definition import Definition
 from streamq.schedules.registration import Change
@@ -66,7 +66,7 @@ def _row(s: ShardKeys, row: Row) -> Flow[list[Fault]]:
 
 def _damaged(state: State) -> bool:
     """Whether the last run is one that no task can be."""
-    named = LOCAL_PATTERN.fullmatch(state.run) and NAME_PATTERN.fullmatch(state.run_type)
+    named = LOCAL_PATTERN.fullmatch(state.run) and TYPE_PATTERN.fullmatch(state.run_type)
     return bool(state.run or state.run_type) and not named
 
 

@@ -92,11 +92,13 @@ def requeue(
     fingerprint: str = "",
     skip: int = 0,
     force: bool = False,
+    fresh: bool = False,
     note: Note = NO_NOTE,
 ) -> Call[Moved]:
     """Requeue the oldest dead letters of a time span, of one error group if `fingerprint` is given; or those
-    with these ids. Skips the oldest `skip`. force: also if another task holds the letter's unique key."""
-    force_arg = (GROUP, int(force))
+    with these ids. Skips the oldest `skip`. force: also if another task holds the letter's unique key.
+    fresh: without the memos of its steps."""
+    force_arg = (GROUP, int(force), int(fresh))
     args: tuple[Arg, ...] = (
         limit, skip, since_ms, until_ms, fingerprint, *force_arg, *note, *_wake(t), *ids,
     )  # fmt: skip

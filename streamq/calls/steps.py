@@ -28,9 +28,12 @@ class Stored(NamedTuple):
     full: tuple[int, int] | None = None
 
 
-def checkpoint(t: TypeKeys, consumer: str, place: str, local: str, name: str, value: bytes) -> Call[Stored]:
-    """Store the memo of a step of a task that this consumer holds."""
-    return build("checkpoint", (GROUP, consumer, place, local, name, value, MOST, MOST_BYTES), _stored, t)
+def checkpoint(
+    t: TypeKeys, consumer: str, place: str, local: str, name: str, value: bytes, *, again: bool = False
+) -> Call[Stored]:
+    """Store the memo of a step of a task that this consumer holds. again: in place of an earlier one."""
+    args = (GROUP, consumer, place, local, name, value, int(again), MOST, MOST_BYTES)
+    return build("checkpoint", args, _stored, t)
 
 
 def _stored(reply: list[Reply]) -> Stored:

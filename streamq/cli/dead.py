@@ -37,6 +37,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
             one.add_argument(
                 "--force", action="store_true", help="with ids: also if another task holds the unique key"
             )
+            one.add_argument(
+                "--fresh", action="store_true", help="from the beginning, without what their steps stored"
+            )
         target.options(one)
     about = "requeue one with another payload, as a new task"
     one = verbs.add_parser("edit", help=about, description=f"{about.capitalize()}. {edit.__doc__}")

@@ -57,7 +57,7 @@ def _by_id(found: target.Target, args: argparse.Namespace) -> int:
     if not _confirmed(args, f"{len(ids)} dead letter{'' if len(ids) == 1 else 's'}"):
         return FAILED
     purges = args.verb == "purge"
-    done = found.admin.purge(ids) if purges else found.admin.requeue(ids, force=args.force)
+    done = found.admin.purge(ids) if purges else found.admin.requeue(ids, force=args.force, fresh=args.fresh)
     code = _report(args, done, OK, len(ids))
     if done < len(ids):
         write_message("the others are not dead letters: `streamq task show ID` shows their state")
@@ -90,9 +90,11 @@ def _confirmed(args: argparse.Namespace, what: str) -> bool:
 
 
 def _steps(found: target.Target, args: argparse.Namespace, counted: dead_filters.Counted) -> Iterator[int]:
-    act = found.admin.requeue_in_steps if args.verb == "requeue" else found.admin.purge_in_steps
     for chosen, _ in counted.parts:
-        yield from act(chosen)
+        if args.verb == "requeue":
+            yield from found.admin.requeue_in_steps(chosen, fresh=args.fresh)
+        else:
+            yield from found.admin.purge_in_steps(chosen)
 
 
 def _work(args: argparse.Namespace, steps: Iterator[int], total: int) -> tuple[int, int]:

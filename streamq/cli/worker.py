@@ -13,6 +13,7 @@ from streamq.cli import listen, target
 from streamq.cli.output import write_message
 from streamq.errors import CannotListen, StreamQError
 from streamq.exit_codes import CONFIG
+from streamq.options import placement
 from streamq.options.checks import seconds, whole
 from streamq.options.service import WorkerOptions
 from streamq.registry.registry import check_imports
@@ -28,6 +29,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--concurrency", type=int, default=100, help="tasks at the same time in a process (100)"
     )
     parser.add_argument("--types", metavar="TYPE", help="serve these task types only, separated by commas")
+    parser.add_argument("--queues", metavar="QUEUE", help="serve only types of these queues: media,default")
+    parser.add_argument(
+        "--pools", metavar="POOL", default="default",
+        help="serve tasks for these pools: eu,default, where default is those that name none (default)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--resources", metavar="NAME=NUMBER", action="append", default=[],
+        help="what a process has for types that need it, such as gpu=2 (may be repeated)",
+    )  # fmt: skip
     parser.add_argument(
         "--drain-timeout", default="30s", help="time for running tasks to finish at the end (30s)"
     )
@@ -125,4 +135,7 @@ def worker_options(args: argparse.Namespace) -> WorkerOptions:
         burst=args.burst,
         recycle_after=args.recycle_after,
         recycle_rss=args.recycle_rss,
+        queues=None if args.queues is None else placement.labels(args.queues, "--queues"),
+        pools=placement.labels(args.pools, "--pools"),
+        resources=placement.resources_of(args.resources, "--resources") if args.resources else (),
     )

@@ -48,7 +48,7 @@ def register(registry: Registry, task_type: str, shard: int) -> Flow[None]:
     """Register a task type, before its first task is sent."""
     if registry.record is None:
         yield from announce(registry)
-    handler = registry.handlers.get(task_type)
+    handler = registry.find(task_type)
     if handler is None or (task_type, shard) in registry.registered:
         return
     # A caller that sends by name reads the rule of unique keys in whichever shard it sends to.

@@ -51,13 +51,14 @@ class DeadLetterActions(ActionBase):
     """The actions on dead letters."""
 
     @operation
-    def requeue(self, task_ids: Sequence[str], *, force: bool = False) -> Flow[int]:
-        """Requeue dead letters by id; return how many there were.
+    def requeue(self, task_ids: Sequence[str], *, force: bool = False, fresh: bool = False) -> Flow[int]:
+        """Requeue dead letters by id; return how many there were. Each goes on from its last step.
 
-        force: also if another task holds the letter's unique key; both run then. Raises UsageError, when all
-        others are done, if one has no payload and so cannot run, or another task holds its key.
+        fresh: from the beginning, without what its steps have stored. force: also if another task holds the
+        letter's unique key; both run then. Raises UsageError, when all others are done, if one has no payload
+        and so cannot run, or another task holds its key.
         """
-        return self._by_id(partial(operator_calls.requeue, force=force), "requeue", task_ids)
+        return self._by_id(partial(operator_calls.requeue, force=force, fresh=fresh), "requeue", task_ids)
 
     @operation
     def requeue_type(
@@ -78,13 +79,15 @@ class DeadLetterActions(ActionBase):
         return self._selected(operator_calls.requeue, "requeue", selection, "", progress)
 
     @stepwise
-    def requeue_in_steps(self, selection: DeadSelection, *, action: str = "") -> Flow[int]:
+    def requeue_in_steps(
+        self, selection: DeadSelection, *, action: str = "", fresh: bool = False
+    ) -> Flow[int]:
         """Requeue as `requeue_selected` does, batch by batch: yield how many each moved. Only what is
         iterated is done.
 
-        action: from `new_action`, if several calls should be one action in the log.
+        action: from `new_action`, if several calls should be one action in the log. fresh: as of `requeue`.
         """
-        return self._selected(operator_calls.requeue, "requeue", selection, action)
+        return self._selected(partial(operator_calls.requeue, fresh=fresh), "requeue", selection, action)
 
     @operation
     def purge(self, task_ids: Sequence[str]) -> Flow[int]:

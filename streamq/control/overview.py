@@ -233,6 +233,8 @@ def _samples(found: Snapshot, row: Row) -> None:
     found.set("streamq_queue_oldest_seconds", *labels, "ready", value=row["oldest_ready_seconds"])
     found.set("streamq_queue_oldest_seconds", *labels, "scheduled", value=row["overdue_seconds"])
     found.set("streamq_queue_paused", *labels, value=int(row["paused"]))
+    if "desired" in row:  # a daemon's view
+        found.set("streamq_queue_workers_desired", *labels, value=row["desired"])
     found.set("streamq_queue_unaccounted", *labels, value=row["unaccounted"])
     for event in COUNTERS:
         found.set(f"streamq_tasks_{event}_total", *labels, value=row["counters"][event])

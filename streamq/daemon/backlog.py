@@ -14,8 +14,10 @@ from typing import Final
 
 from streamq.calls import listing as listing_calls
 from streamq.calls import question as question_calls
-from streamq.control.heartbeats import workers
+from streamq.control import scaling
+from streamq.control.heartbeats import WorkerInfo, workers
 from streamq.control.overview import KEPT, SCRAPED, Row, View, memory, scraped, stats_of, tally
+from streamq.control.scaling import Pace
 from streamq.daemon.chore_status import ChoreStatus
 from streamq.daemon.discovery import Discovery
 from streamq.daemon.loop import Faults, for_each
@@ -26,6 +28,8 @@ from streamq.model.reply import Counts
 from streamq.telemetry import logs
 from streamq.transport.async_transport import AsyncTransport
 
+PACE_INTERVAL: Final = 15.0
+"""Seconds for which the pace of a type is kept."""
 LEFT_OUT_FIX: Final = "remove unused types with streamq forget; count a single one with streamq stats TYPE"
 
 
@@ -39,6 +43,9 @@ class Backlog:
         self._lock = asyncio.Lock()
         self._view, self._read_at = View(), 0.0
         self._left_out = 0
+        self._alive: dict[str, list[WorkerInfo]] = {}
+        self._paces: dict[tuple[str, str], tuple[float, Pace | None]] = {}
+        """When the pace of each type was read, and what it was."""
         self._log = logs.get_logger()
 
     async def view(self) -> View:
@@ -54,7 +61,8 @@ class Backlog:
             shards = [shard for shard, _ in self._discovery.shards()]
             chosen, more = chosen_types(self._discovery.types(), SCRAPED)
             self._warn_left_out(more)
-            rows, working = await self._rows(shards, chosen, faults), await self._workers(shards, faults)
+            working = await self._workers(shards, faults)
+            rows = await self._rows(shards, chosen, faults)
             used = await adrive(self._transport, memory(shard.types for shard in shards), patience=0)
             return View(rows, working, used, more)
         except RedisError:
@@ -84,18 +92,43 @@ class Backlog:
             if (keys.app, keys.type) not in unreadable:
                 await for_each([keys], count, faults)
         paused = await self._paused(shards, faults)
-        return [
+        rows = [
             scraped(app, stats_of(name, found), paused=(app, name) in paused)
             for (app, name), found in counted.items()
             if (app, name) not in unreadable
         ]
+        await self._scale(rows, chosen, faults)
+        return rows
+
+    async def _scale(self, rows: Sequence[Row], chosen: Sequence[TypeKeys], faults: Faults) -> None:
+        """Add to each row how many workers its type needs."""
+        now, shards = time.monotonic(), dict[tuple[str, str], list[TypeKeys]]()
+        for keys in chosen:
+            shards.setdefault((keys.app, keys.type), []).append(keys)
+
+        async def measure(row: Row) -> None:
+            name = row["app"], row["type"]
+            read_at, _ = self._paces.get(name, (-PACE_INTERVAL, None))
+            if now - read_at >= PACE_INTERVAL:
+                found = await adrive(self._transport, scaling.pace(shards[name]), patience=0)
+                self._paces[name] = now, found
+
+        await for_each(rows, measure, faults)
+        for row in rows:
+            _, pace = self._paces.get((row["app"], row["type"]), (0.0, None))
+            if pace is not None:
+                slots = scaling.slots_each(self._alive.get(row["app"], ()), row["type"])
+                need = scaling.load(pace, row["ready"], row["running"], slots, paused=row["paused"])
+                row["load"] = round(need, 3)
+                row["desired"] = scaling.desired(need, row["ready"], row["running"])
 
     async def _workers(self, shards: Sequence[ShardKeys], faults: Faults) -> dict[str, Counter[str]]:
         found: dict[str, Counter[str]] = {}
 
         async def count(shard: ShardKeys) -> None:
             found[shard.app] = tally(())
-            found[shard.app] = tally(await adrive(self._transport, workers(shard.app), patience=0))
+            self._alive[shard.app] = await adrive(self._transport, workers(shard.app), patience=0)
+            found[shard.app] = tally(self._alive[shard.app])
 
         await for_each([shard for shard in shards if shard.shard == 0], count, faults)
         return found

@@ -13,7 +13,7 @@ from streamq.calls import daemon as daemon_calls
 from streamq.calls import question as question_calls
 from streamq.daemon.loop import Faults, for_each
 from streamq.keys import ShardKeys, TypeKeys, shard_keys, type_keys
-from streamq.model.task import NAME_PATTERN
+from streamq.model.task import NAME_PATTERN, TYPE_PATTERN
 from streamq.shards import AppRecord
 from streamq.transport.async_transport import AsyncTransport
 
@@ -53,7 +53,7 @@ class Discovery:
 
         async def types(keys: ShardKeys) -> None:
             names = await self.transport.run(question_calls.types(keys), patience=0)
-            good = [name for name in names if NAME_PATTERN.fullmatch(name)]
+            good = [name for name in names if TYPE_PATTERN.fullmatch(name)]
             found[keys] = [type_keys(keys.app, keys.shard, name) for name in good]
 
         try:

@@ -17,7 +17,7 @@ from streamq.daemon.discovery import Discovery
 from streamq.daemon.loop import Faults, for_each, isolate_errors, pause
 from streamq.errors import AuthenticationFailed, RedisUnavailable, ServerError
 from streamq.keys import SCHEDULES, ShardKeys, TypeKeys, type_keys
-from streamq.model.task import NAME_PATTERN
+from streamq.model.task import TYPE_PATTERN
 from streamq.telemetry import logs
 from streamq.telemetry.counters import Counters
 from streamq.transport.async_transport import AsyncTransport
@@ -176,6 +176,6 @@ class Promoter:
             await self._discovery.refresh(faults)
         elif shard is not None and task_type == SCHEDULES:
             self._alarm.ring(shard)
-        elif shard is not None and NAME_PATTERN.fullmatch(task_type):
+        elif shard is not None and TYPE_PATTERN.fullmatch(task_type):
             # It may have lanes since we last looked.
             await self._read_due([type_keys(shard.app, shard.shard, task_type)], faults)

@@ -234,7 +234,7 @@ end
 local function first_of(record, digest)
   local first = redis.call('GET', record)
   if not first then return nil end
-  local local_id = string.match(first, '^[%w._-]+:([%w-]+)$', 17)
+  local local_id = string.match(first, '^[%w._@-]+:([%w-]+)$', 17)
   if not local_id then return nil end  -- streamq did not write it
   return string.sub(first, 1, 16) == digest and '=' .. local_id or '!conflict:' .. string.sub(first, 17)
 end

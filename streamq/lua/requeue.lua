@@ -6,10 +6,11 @@
 -- task again stays: a letter without a payload (foreign, vanished, damaged). Who asks for everything passes
 -- over as many as have stayed before (`skip`). A letter with a unique key takes its lock again: if another task holds
 -- it the letter stays, or with `force` runs beside that task without the lock. So does one that shuts an ordered lane
--- where that task waits: it goes first there, and the two run one after the other.
--- USES changed field identified lane_entered letter_in note ring selection unique_claim unique_holder unlist
+-- where that task waits: it goes first there, and the two run one after the other. `fresh` 1: without the memos of its
+-- steps, so that it runs from the beginning.
+-- USES changed field identified lane_entered letter_in memo_drop note ring selection unique_claim unique_holder unlist
 -- KEYS dead letters groups counters index high normal low
--- ARGV limit skip since_ms until_ms fingerprint group force action about task_type wake ids...
+-- ARGV limit skip since_ms until_ms fingerprint group force fresh action about task_type wake ids...
 -- Returns {requeued, dead letters of this kind that are left, how many of those looked at stay, {id, holder of its lock...}}
 local streams = {h = high, n = normal, l = low}
 local dropped = {a = false, l = false, q = false, x = false}
@@ -65,6 +66,7 @@ for _, id in ipairs(selection(skip)) do
     local mark = streams[letter[2]] and letter[2] or 'n'
     local fields = revived(id, letter[4])
     unlist(id, letter)
+    if fresh == '1' then memo_drop(id) end
     lane_opened(id, letter)
     if not lane_entered(mark, fields, id) then
       redis.call('HSET', index, id, mark .. redis.call('XADD', streams[mark], '*', unpack(fields)))

@@ -121,7 +121,7 @@ end
 --lean   return accept(letter, nil, fields, expires)
 --lean end
 --rich local function first_of(kept)
---rich   local first = string.match(redis.call('GET', kept) or '', '^[%w._-]+:([%w-]+)$', 17)
+--rich   local first = string.match(redis.call('GET', kept) or '', '^[%w._@-]+:([%w-]+)$', 17)
 --rich   return first and '=' .. first
 --rich end
 --rich local unique_read, judged, unique_lock

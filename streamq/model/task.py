@@ -40,6 +40,8 @@ LIVING: Final[frozenset[State]] = frozenset({"scheduled", "parked", "ready", "ru
 """The states that a task leaves on its own."""
 
 NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+TYPE_PATTERN: Final = re.compile(rf"{NAME_PATTERN.pattern}(?:@[A-Za-z0-9_][A-Za-z0-9_.-]{{0,49}})?")
+"""The name of a task type as it is stored: with its pool, as in `email@eu`."""
 LOCAL_PATTERN: Final = re.compile(r"[hnlsd]\d{1,16}-\d{1,20}")
 
 
@@ -75,7 +77,7 @@ class TaskId(NamedTuple):
     def parse(cls, text: str) -> TaskId:
         """Return the id that `str()` wrote. InvalidTaskId states the form for anything else."""
         parts = text.split(":") if isinstance(text, str) else []  # type: ignore[redundant-expr]
-        if len(parts) == 3 and NAME_PATTERN.fullmatch(parts[0]) and LOCAL_PATTERN.fullmatch(parts[2]):
+        if len(parts) == 3 and TYPE_PATTERN.fullmatch(parts[0]) and LOCAL_PATTERN.fullmatch(parts[2]):
             shard = parts[1]
             if shard.isascii() and shard.isdigit() and len(shard) <= 4:
                 return cls(parts[0], int(shard), parts[2])

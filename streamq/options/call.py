@@ -28,7 +28,8 @@ class CallOptions:
 
     delay: seconds from now; at_ms: a time in ms since the epoch. At most one of the two.
     shard_key: tasks with the same key go to the same shard. idempotency_key: identifies one task: the same
-    key within the window is the same task, and the key determines its shard. At most one of the two. lane,
+    key within the window is the same task, and the key determines its shard. At most one of the two. pool:
+    of the workers that are to run it. lane,
     cost: for a type with lanes; the lane's name determines its shard.
     """
 
@@ -46,6 +47,7 @@ class CallOptions:
     max_wait: float | None = None
     throttle: float | None = None
     trailing: bool | None = None
+    pool: str | None = None
     lane: str | None = None
     cost: int | None = None
     version: int | None = None

@@ -5,18 +5,25 @@ Owns their defaults and limits. Reads no environment and no command line.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from streamq.errors import InvalidOption
 from streamq.options.checks import Duration, seconds, size, whole
+from streamq.options.placement import DEFAULT, label, resources
 
 
 def _to_seconds(options: object, least: Mapping[str, float]) -> None:
     """Convert the named durations, given in any form, to seconds."""
     for name, smallest in least.items():
         object.__setattr__(options, name, seconds(getattr(options, name), name, least=smallest))
+
+
+def _names(chosen: Sequence[str], name: str) -> tuple[str, ...]:
+    if isinstance(chosen, str) or not chosen:
+        raise InvalidOption(f"{name}={chosen!r:.80}: must be several names, such as ('media', 'default')")
+    return tuple(dict.fromkeys(label(one, name) for one in chosen))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +39,9 @@ class WorkerOptions:
     fairness: seconds after which a lower priority gets a turn although higher ones have work.
     process_slots: how many child processes run handlers with executor="process"; None is one per core.
     burst: end when no task of the types is ready, running or due.
+    queues: serve the types with these labels only; None is all.
+    pools: serve tasks for these pools; "default" stands for tasks that name none.
+    resources: what the process has for types that need it, such as {"gpu": 2}.
     recycle_after: the number of tasks after which a supervisor replaces the process; None never does.
     recycle_rss: the resident size after which it does, in bytes or as text such as "1GB".
     """
@@ -47,6 +57,9 @@ class WorkerOptions:
     burst: bool = False
     recycle_after: int | None = None
     recycle_rss: int | None = None
+    queues: tuple[str, ...] | None = None
+    pools: tuple[str, ...] = (DEFAULT,)
+    resources: tuple[tuple[str, int], ...] = ()
 
     if TYPE_CHECKING:  # a duration may be given in any form; the fields are seconds
 
@@ -63,6 +76,9 @@ class WorkerOptions:
             burst: bool = ...,
             recycle_after: int | None = ...,
             recycle_rss: int | str | None = ...,
+            queues: Sequence[str] | None = ...,
+            pools: Sequence[str] = ...,
+            resources: Mapping[str, int] | tuple[tuple[str, int], ...] = ...,
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -71,6 +87,10 @@ class WorkerOptions:
         _to_seconds(self, {"drain_timeout": 0.0, "block": 0.05, "heartbeat": 0.05, "fairness": 0.0})
         if isinstance(self.types, str):
             raise InvalidOption(f"types={self.types!r}: must be several names. Write ({self.types!r},)")
+        for name in ("queues", "pools"):
+            if (chosen := getattr(self, name)) is not None:
+                object.__setattr__(self, name, _names(chosen, name))
+        object.__setattr__(self, "resources", resources(self.resources, "resources"))
         if self.process_slots is not None:
             whole(self.process_slots, "process_slots", least=1)
         if self.recycle_after is not None:

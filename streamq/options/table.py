@@ -29,6 +29,7 @@ from streamq.options.checks import (
     window_ms,
 )
 from streamq.options.lane import cost, lane, lane_name, start_rate
+from streamq.options.placement import label, resources
 from streamq.options.rate import RateLimit
 from streamq.options.schedule import schedule
 from streamq.options.unique import unique, window
@@ -174,6 +175,26 @@ OPTIONS: Final = (
         "start_rate", or_none(start_rate), "how many may start in a time: 50/s, 100/1m",
         "Over all workers; the rest waits in its lanes. `rate_limit` refuses at enqueue instead. None is no "
         "limit.",
+    ),
+    Option(
+        "queue", label, "a label that workers choose types by: streamq worker --queues media,default",
+    ),
+    Option(
+        "within", or_none(_seconds(0.001)), "how soon a task should start",
+        "A worker with too few slots takes first from the type whose tasks come closest to that. Also the "
+        "target of `desired` workers at /backlog.",
+    ),
+    Option(
+        "slots", or_none(_whole(1)), "how many may run at once in one worker process",
+        "None: as many as it has slots. `running` limits all workers together.",
+    ),
+    Option(
+        "resources", or_none(resources), "what a task needs of its worker: {'gpu': 1}",
+        "Against streamq worker --resources gpu=2. A worker that has too little leaves the type to others.",
+    ),
+    Option(
+        "pool", or_none(label), "run it on the workers of this pool: streamq worker --pools eu",
+        "The task has its own queue and limits there.", policy=False, per_call=True,
     ),
     Option(
         "batch", or_none(batch), "call the handler with many tasks at once: Batch(100, linger='2s')",

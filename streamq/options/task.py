@@ -55,6 +55,10 @@ class TaskOptions:
     lane: Lane | None = None
     running: int | None = None
     start_rate: StartRate | None = None
+    queue: str = "default"
+    within: float | None = None
+    slots: int | None = None
+    resources: tuple[tuple[str, int], ...] | None = None
     batch: Batch | None = None
 
     @property
@@ -70,6 +74,8 @@ class TaskOptions:
         if self.rate_limit is not None:
             stored["rate_limit"] = str(self.rate_limit.count)
             stored["rate_period_ms"] = _ms(self.rate_limit.period)
+        if self.within is not None:
+            stored["within_ms"] = _ms(self.within)
         if self.max_backlog is not None:
             stored["max_backlog"] = str(self.max_backlog)
         if (lock := plan(unique_options(self))) is not None:
@@ -108,6 +114,10 @@ def task_options(given: Mapping[str, object]) -> TaskOptions:
             "policy names the arguments: Unique(by=('customer_id',))"
         )
     plan(unique_options(options))  # what contradicts itself
+    if options.batch is not None and (options.slots is not None or options.resources):
+        raise InvalidOption(
+            "batch excludes slots and resources: a batch is one call. Limit the type with running="
+        )
     if options.lane is not None and options.lane.order and options.priority != "normal":
         raise InvalidOption(
             f"priority={options.priority!r} and Lane(order=True) exclude each other: tasks of an ordered "

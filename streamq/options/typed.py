@@ -17,7 +17,7 @@ from streamq.options.schedule import Cron, Every, Schedule
 from streamq.options.unique import Unique
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from tenacity import RetryCallState
 
@@ -52,6 +52,10 @@ class Policy(TypedDict, total=False):
     lane: Lane | None
     running: int | None
     start_rate: StartRate | str | None
+    queue: str
+    within: Duration | None
+    slots: int | None
+    resources: Mapping[str, int] | None
     batch: Batch | int | None
 
 
@@ -65,6 +69,7 @@ class PerCall(TypedDict, total=False):
     timeout: Duration | None
     max_attempts: int | None
     retention: Duration | None
+    pool: str | None
     lane: str | None
     cost: int | None
     shard_key: str | None

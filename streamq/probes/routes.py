@@ -6,6 +6,7 @@ Owns their responses. Gets all data from a Service, so it must not know workers,
 from __future__ import annotations
 
 import hmac
+import math
 from collections.abc import Mapping
 from typing import Final, Protocol
 
@@ -111,8 +112,11 @@ def _backlog(view: BacklogView, query: Mapping[str, str]) -> BacklogRow:
     total = {
         name: sum(row[name] for row in chosen) for name in ("ready", "running", "scheduled", "parked", "dead")
     }
+    busy = any(row["ready"] + row["running"] for row in chosen)
     return {
         "backlog": total["ready"] + total["running"],
+        # Types share workers: the fractions are added, not the whole numbers.
+        "desired": max(math.ceil(sum(row.get("load", 0.0) for row in chosen) - 1e-6), int(busy)),
         **total,
         "oldest_ready_seconds": max((row["oldest_ready_seconds"] for row in chosen), default=0),
         "overdue_seconds": max((row["overdue_seconds"] for row in chosen), default=0),

@@ -9,6 +9,8 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Iterable, Mapping
+from copy import copy
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -21,7 +23,7 @@ from streamq.convert.encoding import encode_as
 from streamq.errors import InvalidArguments, InvalidOption, PayloadError, UsageError
 from streamq.hooks import NO_HOOKS, Manager
 from streamq.model.delivery import Delivery
-from streamq.model.task import NAME_PATTERN
+from streamq.model.task import NAME_PATTERN, TYPE_PATTERN
 from streamq.options.task import TaskOptions
 from streamq.options.unique import Plan, plan, unique_options
 from streamq.payloads.pipeline import Pipeline, opened
@@ -42,10 +44,13 @@ class Handler:
         self, name: str, function: Callable[..., Any], options: TaskOptions, stated: Iterable[str] = ()
     ) -> None:
         self.name: str = name
-        self.batch_function = function
+        self.batch_function: Callable[..., Any] = function
         """Takes a list of items, if the handler takes batches."""
-        self.function = function
+        self.function: Callable[..., Any] = function
         self.options = options
+        self.pool: str = ""
+        """The pool of workers that its tasks are for; "" for those that name none."""
+        self._pools: dict[str, Handler] = {}
         self.reference: str = _reference(function)
         signature = _signature(function)
         self.is_async: bool = inspect.iscoroutinefunction(function) or _is_async_object(function)
@@ -95,17 +100,28 @@ class Handler:
         if self.lock is not None:
             self.check_names(self.lock.by)
 
+    def in_pool(self, pool: str) -> Handler:
+        """Return the handler of the same function for a pool: with the same policy, as a type of its own."""
+        found = self._pools.get(pool)
+        if found is None or found.app != self.app:
+            if self.pool:
+                raise InvalidOption(f"pool={pool!r}: {self.name!r} is in pool {self.pool!r} already")
+            found = self._pools[pool] = copy(self)
+            found.pool, found.options = pool, replace(self.options, schedule=None)
+            found.rename(f"{self.name}@{pool}")
+        return found
+
     def _take_items(self, name: str) -> None:
         """Become a handler of single tasks, with the item as their argument."""
         if self.options.executor == "process":
             raise InvalidOption(f"task type {name!r}: batch and executor='process' exclude each other")
-        self._items = next(iter(self.signature.parameters), "")
+        self._items: str = next(iter(self.signature.parameters), "")
         self.signature = batching.signature(name, self.signature)
         self.function = batching.one_by_one(self.batch_function, is_async=self.is_async)
 
     def rename(self, name: str) -> None:
         """Give a handler that is not registered yet another name."""
-        self.name = name
+        self.name, self._pools = name, {}
         self._arguments = Arguments(name, self.signature, self._annotations)
         self.arguments = self._arguments.decode
 
@@ -131,6 +147,15 @@ class Handler:
         """Return the arguments of a call as JSON. Raises InvalidArguments or PayloadError."""
         raw = self._arguments.encode(args, kwargs)
         return raw if len(raw) <= self.options.max_payload else self._sized(raw)
+
+    @property
+    def first_argument(self) -> str | None:
+        """The name of its first argument by position; None if it has none."""
+        return self._arguments.first
+
+    def hint(self, argument: str) -> object:
+        """Return the annotation of an argument, or with `return` of the result; None if it has none."""
+        return self._annotations().get(argument)
 
     def payload_by_name(self, given: Mapping[str, object]) -> bytes:
         """Return the same for arguments by name: each a value, or the JSON data of one."""
@@ -169,6 +194,10 @@ class Handler:
         if self.pipeline is None or not result:
             return result
         return self.pipeline.seal(result, About(self.app, delivery.type, "result", str(delivery.id)))
+
+    def hints(self) -> dict[str, object]:
+        """Return the annotations of the arguments and of the result, under `return`."""
+        return self._annotations()
 
     def _annotations(self) -> dict[str, object]:
         try:
@@ -296,7 +325,8 @@ def _reference(function: object) -> str:
 
 def check_name(name: str, what: str = "a task type") -> None:
     """Raise InvalidOption if the name cannot be part of a key."""
-    if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):  # type: ignore[redundant-expr]
+    pattern = TYPE_PATTERN if what == "a task type" else NAME_PATTERN
+    if not isinstance(name, str) or not pattern.fullmatch(name):  # type: ignore[redundant-expr]
         raise InvalidOption(
             f"{name!r:.120} is not a valid name for {what}: use letters, digits, _ - . (at most 100)"
         )

@@ -104,6 +104,10 @@ class Registry:
         """Register a handler. The same function again, as when its module is reloaded, replaces the former
         one. Raises DuplicateTaskType if another function has the name."""
         check_name(handler.name)
+        if "@" in handler.name:
+            raise InvalidOption(
+                f"{handler.name!r}: @ is for pools. Leave it out of the name, and call .options(pool=...)"
+            )
         run, before = redefinition.current_run(), self._runs.get(handler.name)
         for alias in (handler.name, *handler.options.aliases):
             other = self.handlers.get(alias)
@@ -118,12 +122,30 @@ class Registry:
                 )
             self._forget_aliases(other)
         self.handlers[handler.name], self._runs[handler.name] = handler, run
+        for pool in [one for one in self.handlers if one.startswith(f"{handler.name}@")]:
+            del self.handlers[pool]  # of the function before
         self.handlers.update(dict.fromkeys(handler.options.aliases, handler))
         self.registered = {one for one in self.registered if one[0] != handler.name}
         handler.attach(self.name, self.pipeline)
         handler.resources = self.resources
         handler.home = self.home_of_contexts if handler.options.batch is None else NoHome()
         self._wrap(handler)
+
+    def find(self, task_type: str) -> Handler | None:
+        """Return the handler of a type, which may be that of a pool; None if it is in another program."""
+        found = self.handlers.get(task_type)
+        if found is None and isinstance(task_type, str):  # what a user gave
+            name, mark, pool = task_type.partition("@")
+            found = self.handlers[name].in_pool(pool) if mark and name in self.handlers else None
+        return found
+
+    def pooled(self, task_type: str, pool: str) -> Handler:
+        """Return the handler of a type for a pool, registered so that a worker serves it."""
+        found = self.get(task_type).in_pool(pool)
+        check_name(found.name)
+        self.handlers[found.name] = found
+        self._wrap(found)
+        return found
 
     def _forget_aliases(self, handler: Handler) -> None:
         for alias in handler.options.aliases:

@@ -16,7 +16,7 @@ import orjson
 
 from streamq.depth import too_deep
 from streamq.errors import DecodeError, UsageError
-from streamq.model.task import LETTER, NAME_PATTERN
+from streamq.model.task import LETTER, TYPE_PATTERN
 from streamq.options.schedule import Cron, Every, Misfire, Overlap, Schedule
 
 _LETTERS: Final = tuple(LETTER.values())
@@ -106,7 +106,7 @@ def read(raw: bytes | None) -> Definition:
 
 def _read(told: Mapping[str, Any]) -> Definition:
     task_type, letter = told["type"], str(told["letter"]).removesuffix("*")
-    if not isinstance(task_type, str) or not NAME_PATTERN.fullmatch(task_type) or letter not in _LETTERS:
+    if not isinstance(task_type, str) or not TYPE_PATTERN.fullmatch(task_type) or letter not in _LETTERS:
         raise ValueError("type and priority of its task")
     fields = tuple((str(name), str(value)) for name, value in told["fields"])
     if len(fields) > _MOST_FIELDS:

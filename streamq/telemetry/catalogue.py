@@ -153,6 +153,14 @@ _LISTED: Final = (
         "max",
     ),
     Metric(
+        "streamq_queue_workers_desired",
+        "gauge",
+        "Worker processes that the task type needs for what arrives and waits, each with the usual slots.",
+        ("app", "type"),
+        "daemon",
+        "max",
+    ),
+    Metric(
         "streamq_queue_more_types",
         "gauge",
         "Task types left out of the other queue metrics: at most 2,000 (types times shards) are counted.",

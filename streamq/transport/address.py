@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from streamq import environment
 from streamq.environment import URL, Source
-from streamq.errors import InvalidURL
+from streamq.errors import InvalidURL, UsageError
 from streamq.namespace import DEFAULT_PREFIX, Namespace, check_prefix
 from streamq.transport import url as grammar
 from streamq.transport.url import OPTIONS, SENTINEL_OPTIONS, TLS, HostPort, Parts
@@ -80,7 +80,15 @@ class Address:
     def start_embedded(self) -> str:
         """Start the embedded server unless it runs; return the URL of its socket, which child processes use
         so that they do not start servers of their own."""
-        from streamq import embedded  # noqa: PLC0415 - most programs never embed a server
+        try:
+            from streamq import embedded  # noqa: PLC0415 - most programs never embed a server
+        except ModuleNotFoundError as error:
+            if error.name != "fcntl":
+                raise
+            raise UsageError(
+                "embedded:// needs Linux or macOS. Start a server in a container or in WSL, and name it with "
+                "STREAMQ_URL=redis://localhost:6379"
+            ) from None
 
         return embedded.shared(self.data_dir).url
 

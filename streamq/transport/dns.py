@@ -6,12 +6,13 @@ goes on, at most one for each name. Addresses need no lookup and cost nothing he
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 from typing import Final
 
 from redis import exceptions as lib
+
+from streamq.forking import after_fork
 
 SLOW: Final = "the lookup of its name takes too long"
 
@@ -76,4 +77,4 @@ def _forget() -> None:
     _in_flight, _lock = {}, threading.Lock()
 
 
-os.register_at_fork(after_in_child=_forget)
+after_fork(_forget)

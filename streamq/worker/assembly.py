@@ -20,10 +20,12 @@ from streamq.worker.control import Control
 from streamq.worker.event_publisher import EventPublisher
 from streamq.worker.executors import Executors
 from streamq.worker.fetcher import Fetcher
+from streamq.worker.flow_nodes import FlowNodes
 from streamq.worker.in_flight import InFlight
 from streamq.worker.latency_sampler import LatencySampler
 from streamq.worker.leases import LeaseEvents, LeaseKeeper, LeaseSources
 from streamq.worker.listeners import Listeners
+from streamq.worker.local_limits import LocalLimits
 from streamq.worker.newer_versions import NewerVersions
 from streamq.worker.observers import Observers
 from streamq.worker.receiver import Receiver
@@ -49,6 +51,7 @@ class Parts:
     control: Control
     observers: Observers
     event_publisher: EventPublisher
+    flow_nodes: FlowNodes
     listeners: Listeners | None
     recycling: Recycling | None
 
@@ -60,6 +63,7 @@ def assemble(config: WorkerConfig, shards: int, main: asyncio.Task[None] | None)
     attempt_log, event_publisher = AttemptLog(name), EventPublisher(registry.name, name)
     metrics = AttemptMetrics(counters, registry.name, config.types, clocks.ms) if config.metered else None
     latencies = LatencySampler(registry.name, options.heartbeat)
+    flow_nodes = FlowNodes(config)
     servers = ServerEpochs(config, in_flight, lambda held: control.fenced(held))  # noqa: PLW0108 - built below
     settler = Settler(
         config, in_flight, servers, attempt_log,
@@ -74,10 +78,13 @@ def assemble(config: WorkerConfig, shards: int, main: asyncio.Task[None] | None)
     executors = Executors.of(
         options, registry.tracer, isolate_suspects=config.exclusive, lasting=config.opened.lasts
     )
+    served = {one: registry.handlers[one] for one in config.types}
+    limits = LocalLimits(options.concurrency, served, options.resources)
     runner = Runner(
-        registry, name, options.concurrency, executors, clocks, counters, observers,
+        registry, name, limits, executors, clocks, counters, observers,
         on_idle=lambda: shard_fetchers.freed(), opened=config.opened,  # noqa: PLW0108
         closing=lambda: main is not None and main.cancelling() > 0, types=config.types,
+        inputs=flow_nodes.payload,
     )  # fmt: skip
 
     def is_closed(keys: TypeKeys) -> bool:
@@ -95,7 +102,9 @@ def assemble(config: WorkerConfig, shards: int, main: asyncio.Task[None] | None)
         return status.heartbeat(shard, draining=config.stop.requested.is_set())
 
     shard_fetchers = ShardFetchers(config, fetcher, beat)
-    control = Control(config, in_flight, runner, shard_fetchers, observers, event_publisher, attempt_log)
+    control = Control(
+        config, in_flight, runner, shard_fetchers, observers, event_publisher, attempt_log, flow_nodes
+    )
     status = WorkerStatus(
         config, runner, shard_fetchers, in_flight, too_new,
         lambda: leases.lease_ms, lambda: leases.unreachable_since, metrics.adapt if metrics else lambda: None,
@@ -117,6 +126,7 @@ def assemble(config: WorkerConfig, shards: int, main: asyncio.Task[None] | None)
         control,
         observers,
         event_publisher,
+        flow_nodes,
         listeners,
         recycling,
     )

@@ -13,6 +13,7 @@ from typing import Final
 from streamq.calls.worker import FetchedByType, Source
 from streamq.keys import TypeKeys
 from streamq.model.task import SUSPECT
+from streamq.worker.slack import Slack
 
 SPARE: Final = 8
 """Streams of one priority to name beyond the room: some may be empty by the time they are read."""
@@ -38,10 +39,14 @@ class FetchOrder:
         for name in sorted(counted, key=lambda name: counted[name]):
             self._keys[name] = self._keys.pop(name)
 
-    def sources(self, room: int, limits: Mapping[str, int], now: float) -> tuple[list[Source], bool]:
+    def sources(
+        self, room: int, limits: Mapping[str, int], now: float, slack: Slack | None = None
+    ) -> tuple[list[Source], bool]:
         """Return the streams to read, with at most `limits` tasks of each type: handed-back tasks and
         suspects, then a priority that has its turn, then high to low; and whether one has its turn."""
         keys = [one for name, one in self._keys.items() if limits.get(name, 0) > 0]
+        if slack is not None:
+            keys, limits = slack.ordered(keys, now), slack.limits(limits, room, now)
         order = [Source(one, SUSPECT, limits[one.type]) for one in keys]
         turn = self._next_turn(now)
         if turn:
@@ -76,12 +81,20 @@ class FetchOrder:
 class FetchPolicy:
     """Decides what one fetcher reads next, among the types that are not paused and have room.
 
-    room_for: returns the most tasks to take of a type at once.
+    room_for: returns the most tasks to take of a type at once. within: seconds, of the types that promise
+    when their tasks start.
     """
 
     def __init__(
-        self, keys: Sequence[TypeKeys], fairness: float, room_for: Callable[[str], int], now: float
+        self,
+        keys: Sequence[TypeKeys],
+        fairness: float,
+        room_for: Callable[[str], int],
+        now: float,
+        within: Mapping[str, float] | None = None,
     ) -> None:
+        self._slack = Slack(within, fairness, now) if within else None
+        self._asked: Sequence[Source] = ()
         self._keys = keys
         self._order = FetchOrder(keys, fairness, now)
         self._room_for = room_for
@@ -107,9 +120,10 @@ class FetchPolicy:
     def sources(self, room: int, now: float) -> list[Source]:
         """Return the streams to read, in order."""
         limits = {keys.type: min(room, self.limit(keys.type)) for keys in self._keys}
-        sources, turn = self._order.sources(room, limits, now)
+        sources, turn = self._order.sources(room, limits, now, self._slack)
         if turn:
             self._deep = None
+        self._asked = sources
         return sources
 
     def ready_sources(
@@ -121,7 +135,16 @@ class FetchPolicy:
             listed = [one for one in listed if one[1] != SUSPECT]
         else:
             self._next_returned = now + RETURNED_INTERVAL
-        return self._order.ready_sources(listed, room, self.limit, now)
+        if self._slack is not None:
+            listed = self._by_slack(self._slack, listed, now)
+        self._asked = self._order.ready_sources(listed, room, self.limit, now)
+        return list(self._asked)
+
+    def _by_slack(
+        self, slack: Slack, listed: Sequence[tuple[TypeKeys, str]], now: float
+    ) -> list[tuple[TypeKeys, str]]:
+        order = {one: n for n, one in enumerate(slack.ordered([*dict.fromkeys(k for k, _ in listed)], now))}
+        return sorted(listed, key=lambda one: order[one[0]])
 
     def leaves_out(self, sources: Iterable[Source]) -> bool:
         """Return whether a stream of an unpaused type is missing from these, because its type has no room."""
@@ -139,12 +162,20 @@ class FetchPolicy:
                 return sources[:number], source._replace(limit=min(source.limit, 2 * self._filled))
         return None
 
-    def fetched(self, found: FetchedByType, room: int) -> None:
+    def fetched(self, found: FetchedByType, room: int, now: float) -> None:
         """Record whether one stream alone filled this fetch."""
         parts = found[1]
         filled = len(parts) == 1 and len(parts[0][1]) >= min(room, parts[0][0].limit)
         self._deep = parts[0][0][:2] if filled and parts[0][0].letter != SUSPECT else None
         self._filled = len(parts[0][1]) if filled else 0
+        if self._slack is not None:
+            self._deep = None  # the type that filled it may be no longer the one that comes first
+        self.learn(found, room, now)
+
+    def learn(self, found: FetchedByType, room: int, now: float) -> None:
+        """Note how old the tasks of a fetch were, where types promise when theirs start."""
+        if self._slack is not None:
+            self._slack.fetched(self._asked, found, room, now)
 
     def served(self, found: FetchedByType) -> None:
         """Move the types from which tasks were taken to the end of the order."""

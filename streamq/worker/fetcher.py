@@ -63,7 +63,15 @@ class Fetcher:
         self._room, self._stopping = asyncio.Event(), asyncio.Event()
         self._partial = self._blocking = self._idle = False
         self._policy = FetchPolicy(
-            keys, config.options.fairness, lambda name: runner.room_for(handlers[name]), time.monotonic()
+            keys,
+            config.options.fairness,
+            lambda name: runner.room_for(handlers[name]),
+            time.monotonic(),
+            {
+                name: promised
+                for name in config.types
+                if (promised := handlers[name].options.within) is not None
+            },
         )
         self._doorbell: Doorbell | None = None
         if len(keys) > MANY:
@@ -198,6 +206,7 @@ class Fetcher:
             raise found
         bell.learn([] if isinstance(names, RedisError) else names)
         taken: FetchedByType = found
+        self._policy.learn(taken, room, time.monotonic())
         return taken
 
     async def _wait_for_bell(self, bell: Doorbell) -> None:
@@ -223,7 +232,7 @@ class Fetcher:
         else:
             before, source = deep
             found = await self._fetch_deep(room, before, source._replace(limit=min(room, source.limit)))
-        self._policy.fetched(found, room)
+        self._policy.fetched(found, room, time.monotonic())
         return found
 
     async def _fetch_deep(self, room: int, before: Sequence[Source], deep: Source) -> FetchedByType:

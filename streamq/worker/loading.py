@@ -1,4 +1,4 @@
-"""Loads an app from `module:attribute`, and selects the task types that a worker serves.
+"""Loads an app from `module:attribute`.
 
 Owns the import of the user's modules and its errors. Must not connect to anything.
 """
@@ -15,13 +15,11 @@ from types import ModuleType
 from typing import Protocol, TypeGuard
 
 from streamq import environment
-from streamq.errors import StreamQError, UnknownTaskType, UsageError
+from streamq.errors import StreamQError, UsageError
 from streamq.fingerprint import raised_at
 from streamq.namespace import check_prefix
-from streamq.options.service import WorkerOptions
 from streamq.registry.registry import Registry, check_imports
 from streamq.transport.address import Address
-from streamq.worker.undiscovered_modules import undiscovered
 
 
 class App(Protocol):
@@ -95,6 +93,8 @@ class _RelocatedApp:
         self.registry = copy(app.registry)
         self.registry.name = address.namespace.app(app.registry.name)
         self.address = address
+        if app.registry.home_of_contexts is not None:  # what handlers start goes where their worker is
+            app.registry.home_of_contexts.move(address)
 
 
 def load_app_at(
@@ -117,37 +117,3 @@ def refuse_embedded(address: Address, command: str) -> None:
             f"streamq {command} does not run on an embedded server: that server ends with this process. "
             "Name a server with --url or STREAMQ_URL, or set STREAMQ_ENV=dev to allow it."
         )
-
-
-def served_types(registry: Registry, options: WorkerOptions) -> list[str]:
-    """Return the types to serve. Raise UnknownTaskType or UsageError."""
-    import_modules(registry.imports)
-    if options.types is not None:
-        if not options.types:
-            raise UsageError("types=() serves nothing: name task types, or omit it to serve all")
-        return sorted({_known(registry, name) for name in options.types})
-    if not registry.handlers:
-        raise UsageError(f"app {registry.name!r} has no task types: {_missing_types_fix(registry)}")
-    return sorted(registry.handlers)
-
-
-def _known(registry: Registry, name: str) -> str:
-    try:
-        return registry.get(name).name
-    except UnknownTaskType as error:
-        raise UnknownTaskType(f"{error}: {_missing_types_fix(registry)}") from None
-
-
-def _missing_types_fix(registry: Registry) -> str:
-    """Return what to do if task types are missing."""
-    found = undiscovered(registry.home)
-    if not found:
-        return (
-            "decorate a function with @app.task, and name its module with StreamQ(..., imports=[...]) or "
-            "--import MODULE unless the app's own module imports it"
-        )
-    names = ", ".join(f"{name!r}" for name in found[:5])
-    return (
-        "modules that seem to define some are not imported. Name them with "
-        f"StreamQ(..., imports=[{names}]) or --import {found[0]}"
-    )

@@ -13,12 +13,12 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from multiprocessing.connection import Connection
 from typing import Final
 
 from streamq import envelope
-from streamq.context import CURRENT, Context, at_home, end, stepped, told
+from streamq.context import CURRENT, Context, at_home, end, stepped, store_cursors_sync, told
 from streamq.errors import UnknownTaskType
 from streamq.hooks import await_within, call_within
 from streamq.model.effect import FollowUp
@@ -105,6 +105,8 @@ def _run(
             did_more = follow_ups or stepped(context)
             return (result, follow_ups, stepped(context)) if did_more else result
     except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler must not end the child
+        with suppress(Exception):
+            store_cursors_sync(context)
         failure = failures.failure(handler, delivery, error)
         return {
             "error": failure.error,

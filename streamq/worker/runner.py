@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
-from streamq.context import stepped
+from streamq.context import drain, stepped
 from streamq.model.delivery import Delivery
 from streamq.model.outcome import Cancelled, HandedBack, Outcome
 from streamq.registry.handler import Handler
@@ -24,11 +24,12 @@ from streamq.telemetry import logs
 from streamq.telemetry.counters import Counters
 from streamq.worker import failures
 from streamq.worker.attempt import Attempt
-from streamq.worker.attempts import Attempts
+from streamq.worker.attempts import Attempts, Inputs
 from streamq.worker.batches import Batches
 from streamq.worker.executors import Executors
 from streamq.worker.idle_slots import IdleSlots
 from streamq.worker.in_flight import Held
+from streamq.worker.local_limits import LocalLimits
 from streamq.worker.observers import Observers
 from streamq.worker.prefetch import MAX_AHEAD, Prefetch
 from streamq.worker.running_attempts import RunningAttempts
@@ -41,7 +42,7 @@ WORTH_A_FETCH: Final = 200
 
 
 class Runner:
-    """Runs deliveries in `concurrency` slots, in one event loop. An `Isolation` for suspects.
+    """Runs deliveries in as many slots as its limits have, in one event loop. An `Isolation` for suspects.
 
     on_idle: called when a slot has nothing to run. closing: returns whether the event loop is being closed.
     types: those that it runs, if not all.
@@ -51,7 +52,7 @@ class Runner:
         self,
         registry: Registry,
         worker: str,
-        concurrency: int,
+        limits: LocalLimits,
         executors: Executors,
         clocks: ServerClocks,
         counters: Counters,
@@ -60,9 +61,10 @@ class Runner:
         opened: OpenResources,
         closing: Callable[[], bool] = lambda: False,
         types: Sequence[str] = (),
+        inputs: Inputs | None = None,
     ) -> None:
         self._handlers = registry.handlers
-        self._concurrency = concurrency
+        self._concurrency = limits.concurrency
         self._executors = executors
         self.clocks: ServerClocks = clocks
         self.counters: Counters = counters
@@ -83,6 +85,7 @@ class Runner:
             closing,
             self,
             opened,
+            inputs,
         )
         self._observers = observers
         self._prefetch = Prefetch()
@@ -94,6 +97,7 @@ class Runner:
         self._slots: set[asyncio.Task[None]] = set()
         self._alone: Attempt | None = None
         self._process_tasks: Counter[str] = Counter()
+        self._limits = limits
         self._base = contextvars.copy_context()
         self._closed = False
         self._log = logs.get_logger(worker=worker)
@@ -122,12 +126,13 @@ class Runner:
             if handler.options.batch is not None:
                 return self._batches.room_for(handler)
             share = -(-max(0, self._plain_room()) // max(1, self._served - len(self._batched)))
-            if handler.options.executor != "process" or not share:
+            if not share or (handler.options.executor != "process" and handler.name not in self._limits):
                 return share
-        if handler.options.executor != "process":
-            return self._concurrency + MAX_AHEAD
-        # One more than there are processes, so that a process need not wait for a fetch.
-        return max(0, self._executors.processes.size + 1 - self._process_tasks[handler.name])
+        room = self._concurrency + MAX_AHEAD
+        if handler.options.executor == "process":
+            # One more than there are processes, so that a process need not wait for a fetch.
+            room = max(0, self._executors.processes.size + 1 - self._process_tasks[handler.name])
+        return min(room, self._limits.room(handler.name)) if handler.name in self._limits else room
 
     @property
     def worn_out(self) -> bool:
@@ -155,7 +160,8 @@ class Runner:
     # -- commands ------------------------------------------------------------------------------------
 
     def put(self, deliveries: list[Held]) -> None:
-        """Run these deliveries, all of one task type, as soon as slots are free."""
+        """Run these deliveries, all of one task type, as soon as slots are free. Those that the type's limits
+        in this process leave no room for are handed back: they came from several shards or types at once."""
         if self.idle:
             self._prefetch.begin()
         if self._batched and deliveries:
@@ -163,10 +169,22 @@ class Runner:
             if handler.options.batch is not None:
                 self._batches.put(handler, deliveries)
                 return
+        if deliveries and deliveries[0].delivery.type in self._limits:
+            deliveries = self._within_limits(deliveries)
         self._queue.extend(map(Attempt, deliveries))
         if deliveries and self._handlers[deliveries[0].delivery.type].options.executor == "process":
             self._process_tasks[deliveries[0].delivery.type] += len(deliveries)
         self._idle_slots.wake()
+
+    def _within_limits(self, deliveries: list[Held]) -> list[Held]:
+        taken: list[Held] = []
+        for held in deliveries:
+            if self._limits.take(held.delivery.type):
+                taken.append(held)
+            else:
+                held.done = True
+                self._finish(held, HandedBack(), None)
+        return taken
 
     def _started(self, attempt: Attempt) -> None:
         """Note that an attempt starts; a batch that does not wait any more leaves room for the next."""
@@ -210,6 +228,14 @@ class Runner:
             self._end(attempt, HandedBack())
         for held in self._batches.take(which):
             self._end(Attempt(held), HandedBack())
+
+    def begin_drain(self) -> None:
+        """Start nothing more, hand back what waits, and tell running handlers: some can go on elsewhere."""
+        self.attempts.stopping = True
+        self.hand_back_queued()
+        for attempt in self.running():
+            if attempt.context is not None:
+                drain(attempt.context)
 
     def run_alone(self, attempt: Attempt) -> None:
         """Start nothing else until this attempt has ended."""
@@ -341,6 +367,8 @@ class Runner:
         held.done = True
         if self._process_tasks and held.delivery.type in self._process_tasks:
             self._process_tasks[held.delivery.type] -= 1
+        if held.delivery.type in self._limits:
+            self._limits.give(held.delivery.type)
         self._finish(held, None if held.fenced else outcome, started)
 
     def _write_off(self, attempt: Attempt) -> None:

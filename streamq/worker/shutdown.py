@@ -27,6 +27,7 @@ class Shutdown:
     """The shutdown of one worker. helpers: asyncio tasks that are cancelled with it."""
 
     def __init__(self, config: WorkerConfig, parts: Parts, log: Logger) -> None:
+        self._flow_nodes = parts.flow_nodes
         self._runner, self._settler, self._shard_fetchers = parts.runner, parts.settler, parts.shard_fetchers
         self._leases, self._in_flight = parts.leases, parts.in_flight
         self._stop, self._log = config.stop, log
@@ -53,8 +54,7 @@ class Shutdown:
         """Stop fetching, wait for running handlers within the drain timeout, and hand back the rest."""
         self._stop.requested.set()
         self._log.info("worker.drain", running=len(self._runner.running()), timeout=self._drain_timeout)
-        self._runner.attempts.stopping = True
-        self._runner.hand_back_queued()
+        self._runner.begin_drain()
         await self._shard_fetchers.stop()
         if not await self._finish(self._drain_timeout):
             self._runner.stop_all()
@@ -127,5 +127,6 @@ class Shutdown:
         try:
             async with asyncio.timeout(seconds):
                 await self._settler.flush()
+                await self._flow_nodes.ended()
         except TimeoutError:
             self._log.error("worker.unsettled", tasks=len(self._in_flight))

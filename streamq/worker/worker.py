@@ -21,11 +21,13 @@ from streamq.telemetry import logs
 from streamq.telemetry.counters import Counters
 from streamq.transport.async_transport import AsyncTransport
 from streamq.wording import shortened
+from streamq.worker import monkey_patches
 from streamq.worker.assembly import Parts, assemble
 from streamq.worker.config import WorkerConfig
-from streamq.worker.loading import App, served_types
+from streamq.worker.loading import App
 from streamq.worker.registration import Registration
 from streamq.worker.self_stop import can_measure, stop_when_empty
+from streamq.worker.served_types import served_types
 from streamq.worker.shutdown import Shutdown
 from streamq.worker.status import starting_report
 from streamq.worker.stop import StopState
@@ -49,6 +51,7 @@ class Worker:
         exclusive: bool = False,
         metered: bool = False,
     ):
+        monkey_patches.refuse()
         options = options or WorkerOptions()
         if options.recycle_rss is not None and not can_measure():
             raise UsageError("recycle_rss: the size of a process cannot be read here: it needs /proc")
@@ -184,6 +187,9 @@ class Worker:
         await parts.shard_fetchers.serve(shards)
         if parts.recycling is not None:
             shutdown.helpers.append(asyncio.create_task(parts.recycling.watch_memory()))
+        if self._config.registry.pipeline is not None:
+            watching = parts.flow_nodes.watch(lambda: parts.shard_fetchers.shards)
+            shutdown.helpers.append(asyncio.create_task(watching))
         if self.options.burst:
             shutdown.helpers.append(asyncio.create_task(stop_when_empty(self._config, parts.runner)))
         shutdown.helpers.append(asyncio.create_task(parts.status.measure()))

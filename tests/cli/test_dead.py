@@ -77,6 +77,21 @@ def test_list_and_requeue_are_about_the_same_letters(capsys: Capture, shard: Sha
     assert shard.snapshot().dead == 5
 
 
+def test_requeue_fresh_drops_memos(capsys: Capture, shard: Shard) -> None:
+    shard.put()
+    shard.put()
+    ids = [f"email:0:{one.rpartition(':')[2]}" for one in bury(shard)]
+    for one in ids:
+        local = one.rpartition(":")[2]
+        shard.command("HSET", shard.t.steps, local, "1\0one", f"{local}\0one", "1")
+    assert as_json(capsys, "task", "show", ids[0])["memos"] == {"one": 1}
+    assert as_json(capsys, "dead", "requeue", ids[0], "--fresh")["requeued"] == 1
+    rest = len(ids) - 1
+    assert shard.command("HLEN", shard.t.steps) == 2 * rest
+    assert as_json(capsys, "dead", "requeue", "--type", "email", "--fresh")["requeued"] == rest
+    assert shard.command("HLEN", shard.t.steps) == 0
+
+
 def test_requeue(capsys: Capture, shard: Shard) -> None:
     three, _ = faults(shard)
     assert as_json(capsys, "dead", "requeue", three[0]) == {"requeued": 1, "asked": 1}

@@ -25,7 +25,8 @@ from streamq.environment import BENCH_APP, BENCH_RECORD, DEMO_LEDGER, VARIABLES
 from tests.running import QUICK, wait_until
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-GUIDES: Final = [ROOT / "README.md", *sorted((ROOT / "ops/docs/site").rglob("*.md"))]
+INDEX_PAGE: Final = ROOT / "ops/docs/package/README.md"
+GUIDES: Final = [ROOT / "README.md", INDEX_PAGE, *sorted((ROOT / "ops/docs/site").rglob("*.md"))]
 PAGES: Final = [
     *GUIDES, ROOT / "CHANGELOG.md", *sorted((ROOT / "ops").glob("*.md")), ROOT / "ops/bench/README.md",
     *sorted((ROOT / "ops" / "runbooks").glob("*.md")), *sorted((ROOT / "tests").glob("*/README.md")),
@@ -66,11 +67,22 @@ FILES_RUN_BY: Final = {
     "testing.md": "tests/testing/test_page.py",
     "django.md": "tests/frameworks/test_pages.py",
     "outbox.md": "tests/frameworks/test_pages.py",
+    "fastapi.md": "tests/web/test_examples.py",
+    "litestar.md": "tests/web/test_examples.py",
+    "flask.md": "tests/web/test_examples.py",
     "tutorial.md": "tests/cli/test_tutorial.py",
+    **dict.fromkeys(("fastapi.md", "litestar.md", "flask.md"), "tests/web/test_examples.py"),
     "migrate.md": "tests/migrate/test_forwarders.py",
 }
 """Pages with blocks that are files (`# name.py` in the first line), and the tests that run them."""
-OF_FILES: Final = ("testing.md", "django.md", "outbox.md")  # all blocks of these
+OF_FILES: Final = (
+    "testing.md",
+    "django.md",
+    "outbox.md",
+    "fastapi.md",
+    "litestar.md",
+    "flask.md",
+)  # all blocks of these
 WITH_EXAMPLES: Final = [path for path in GUIDES if examples(path) and path.name not in OF_FILES]
 
 
@@ -181,10 +193,26 @@ def test_links_lead_somewhere(path: Path) -> None:
 def test_every_page_is_in_the_index() -> None:
     text = page("ops/docs/site/README.md")
     folder = ROOT / "ops/docs/site"
-    others = [path.relative_to(folder).as_posix() for path in GUIDES[1:] if path != folder / "README.md"]
+    others = [path.relative_to(folder).as_posix() for path in GUIDES[2:] if path != folder / "README.md"]
     assert [one for one in others if f"]({one})" not in text] == []
     listed = [path.name for path in sorted((ROOT / "ops").glob("*.md")) if path.name != "README.md"]
     assert [one for one in listed if f"](../../{one})" not in text] == []
+
+
+def test_what_a_visitor_asks_is_two_clicks_away() -> None:
+    """The pages that the table in contributing.md names."""
+    table = page("ops/docs/site/contributing.md").partition("## What a visitor asks")[2].partition("\n## ")[0]
+    answers = {(ROOT / "ops/docs/site" / link).resolve() for link in re.findall(r"\]\(([^)#]+)\)", table)}
+    near = {ROOT / "README.md"}
+    for _ in range(2):
+        near |= {
+            (one.parent / link).resolve()
+            for one in near
+            if one.suffix == ".md" and one.exists()
+            for link in re.findall(r"\]\(([^)#:]+\.md)", one.read_text())
+        }
+    assert len(answers) > 8
+    assert answers <= near
 
 
 def test_every_page_is_where_the_site_is_made_from() -> None:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import orjson
 import pytest
 import structlog
 
-from streamq import Daemon, StreamQ
+from streamq import Daemon, Lane, StreamQ, WorkerOptions
+from streamq.calls import question as question_calls
+from streamq.calls import rollup as rollup_calls
+from streamq.control import scaling
 from streamq.daemon.backlog import chosen_types
+from streamq.histogram import bucket
 from streamq.keys import TypeKeys, type_keys
 from streamq.probes.http_server import Request, Response
 from streamq.probes.routes import routes
 from streamq.telemetry.exposition import render
-from tests.running import QUICK, begun, until
+from tests.running import QUICK, begun, serving, until
 
 
 def keys(app: str, shards: int, *names: str) -> list[TypeKeys]:
@@ -68,3 +75,70 @@ async def test_types_that_are_not_looked_at_are_told_of(url: str, monkeypatch: p
     told = [line for line in lines if line["event"] == "queue.types_left_out"]
     assert [(line["types"], line["log_level"]) for line in told] == [(2, "warning")]
     await app.aclose()
+
+
+async def test_how_many_workers_a_type_needs(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamq.daemon.backlog.KEPT", 0.0)
+    monkeypatch.setattr("streamq.daemon.backlog.PACE_INTERVAL", 0.0)
+    app, go = StreamQ("shop", url), asyncio.Event()
+
+    @app.task(within="10s")
+    async def work(n: int) -> None:
+        if n < 0:
+            await go.wait()
+
+    @app.task(lane=Lane("customer", rate="1/h"))
+    async def call(customer: str) -> None: ...
+
+    async with serving(app, WorkerOptions(concurrency=4, block=0.5, heartbeat=0.2)):
+        daemon = Daemon(app.address, QUICK)
+        task = await begun(daemon)
+        try:
+            await until(lambda: len(daemon._discovery.types()) == 2)
+
+            async def wanted() -> dict[str, Any]:
+                found: dict[str, Any] = orjson.loads((await asked(daemon, type="work")).body)
+                return found
+
+            assert (await wanted())["desired"] == 0
+            await app.aenqueue_many([work.bind(-1) for _ in range(6)])
+            await until(lambda: app.inspector.type_stats("work").running >= 4)
+            first = await wanted()
+            assert (first["types"][0]["desired"], first["desired"]) == (
+                1,
+                1,
+            )  # how long they take is not known
+            await app.aenqueue_many([call.bind("ada") for _ in range(10_000)])
+            total = orjson.loads((await asked(daemon)).body)
+            assert total["parked"] == 9_999
+            assert total["desired"] == 1  # who is parked by a rate needs no worker
+            text = render(await daemon.metrics())[1].decode()
+            assert 'streamq_queue_workers_desired{app="shop",type="work"} 1.0' in text
+            go.set()
+            await until(lambda: app.inspector.type_stats("work").counters["completed"] == 6)
+        finally:
+            daemon.stop()
+            await task
+
+
+async def test_the_pace_of_a_type(app: StreamQ) -> None:
+    """120 tasks of 2 s each in three minutes."""
+    transport, t = app._asyncs.current().transport, type_keys("shop", 0, "work")
+    counts = {"accepted": 120, f"run:{bucket(2.0)}": 1000}
+    await transport.run(rollup_calls.tally(t, await transport.run(question_calls.now()), counts))
+    pace = await app._asyncs.current().drive(scaling.pace([t]))
+    assert pace.target == scaling.TARGET
+    assert pace.run == pytest.approx(2.0, rel=0.1)
+    assert 120 / 180 <= pace.arrivals <= 120 / 120
+
+
+def test_the_formula() -> None:
+    pace = scaling.Pace(arrivals=5.0, run=2.0, target=10.0)
+    assert scaling.load(pace, 0, 0, 10, paused=False) == 1.0
+    assert scaling.load(pace, 50, 0, 10, paused=False) == 2.0
+    assert scaling.load(pace, 50, 0, 10, paused=True) == 0.0
+    assert scaling.load(pace, 0, 40, 10, paused=True) == 4.0  # who is busy is not taken away
+    idle = scaling.Pace(0.0, 0.0, 60.0)
+    assert scaling.desired(scaling.load(idle, 1, 0, 100, paused=False), 1, 0) == 1
+    assert scaling.desired(scaling.load(idle, 0, 1, 100, paused=False), 0, 1) == 1
+    assert scaling.desired(0.0, 0, 0) == 0

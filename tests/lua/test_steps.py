@@ -159,6 +159,28 @@ def test_a_dead_letter_keeps_them_until_it_goes(shard: Shard, how: str) -> None:
     assert fields(shard) == 0
 
 
+def test_a_letter_that_is_requeued_fresh_has_none(shard: Shard) -> None:
+    held = taken(shard)
+    store(shard, held)
+    settle(shard, held, Died("attempts", b"[]"))
+    shard.run(operator_calls.requeue(shard.t, 10, shard.now() + 1, [held.local], fresh=True, note=NOTE))
+    assert fields(shard) == 0
+    [again] = shard.fetch()
+    assert memos(shard, again) == {}
+
+
+def test_a_cursor_takes_the_place_of_the_one_before(shard: Shard) -> None:
+    held = taken(shard)
+    for value in (b"1", b"22", b"3"):
+        call = step_calls.checkpoint(shard.t, "c", held.place, held.local, "cursor", value, again=True)
+        assert shard.run(call) == Stored()
+    assert memos(shard, held) == {"cursor": b"3"}
+    assert shard.command("HGET", shard.t.steps, held.local) == b"1\0cursor"
+    with_other = held._replace(place="n1-1")
+    call = step_calls.checkpoint(shard.t, "c", with_other.place, held.local, "cursor", b"9", again=True)
+    assert shard.run(call) == Stored(lost=True)
+
+
 def test_one_that_is_lost_too_often_keeps_them_as_a_dead_letter(shard: Shard) -> None:
     shard.run(daemon_calls.promote(shard.t, 1))
     shard.command("HSET", shard.t.policy, "max_lost", "1")

@@ -2,8 +2,8 @@
 
 A few in the normal suite. All of them, which takes minutes:
 `STREAMQ_MUTANTS=all pytest tests/model/test_mutants.py -s` prints how many were killed, and names those that
-lived; `STREAMQ_MUTANTS=20:40` takes those of that part of the list. Those of lanes are
-at its end, and noticed by a machine of their own.
+lived; `STREAMQ_MUTANTS=20:40` takes those of that part of the list. Those of lanes,
+and of steps and signals, are at its end, and noticed by machines of their own.
 """
 
 from __future__ import annotations
@@ -19,28 +19,32 @@ from streamq import scripts
 from streamq.embedded import EmbeddedServer
 from streamq.errors import StreamQError
 from tests.conftest import command
-from tests.model import lane_mutants
+from tests.model import lane_mutants, step_mutants
 from tests.model.lane_mutants import LANE_MUTANTS, QUICK_LANES, LaneMutant
 from tests.model.machine import Protocol
 from tests.model.mutants import MUTANTS, QUICK, Mutant
+from tests.model.step_mutants import QUICK_STEPS, STEP_MUTANTS, StepMutant
 from tests.variant import changed, own_clock, without
 
 WANTED = os.environ.get("STREAMQ_MUTANTS", "")
 EXAMPLES = 1000 if WANTED else 400
 
 
-EVERY: list[Mutant | LaneMutant] = [*MUTANTS, *LANE_MUTANTS]
+AnyMutant = Mutant | LaneMutant | StepMutant
+EVERY: list[AnyMutant] = [*MUTANTS, *LANE_MUTANTS, *STEP_MUTANTS]
 
 
-def wanted() -> list[Mutant | LaneMutant]:
+def wanted() -> list[AnyMutant]:
     first, _, last = WANTED.partition(":")
     return EVERY if WANTED == "all" else EVERY[int(first) : int(last)]
 
 
-def found_out(url: str, mutant: Mutant | LaneMutant) -> str:
+def found_out(url: str, mutant: AnyMutant) -> str:
     """How its machine fails with this mutant; '' where it does not."""
     if isinstance(mutant, LaneMutant):
         return lane_mutants.noticed(url, mutant)
+    if isinstance(mutant, StepMutant):
+        return step_mutants.noticed(url, mutant)
     return noticed(url, mutant)
 
 
@@ -78,6 +82,11 @@ def test_a_missing_guard_of_lanes_is_noticed(mutant: LaneMutant, valkey: Embedde
     assert lane_mutants.noticed(valkey.url, mutant), mutant.fault
 
 
+@pytest.mark.parametrize("mutant", QUICK_STEPS, ids=str)
+def test_a_missing_guard_of_steps_is_noticed(mutant: StepMutant, valkey: EmbeddedServer) -> None:
+    assert step_mutants.noticed(valkey.url, mutant), mutant.fault
+
+
 @pytest.mark.skipif(not WANTED, reason="minutes: STREAMQ_MUTANTS=all")
 @pytest.mark.timeout(3600)
 def test_all_missing_guards_are_noticed(valkey: EmbeddedServer) -> None:
@@ -91,10 +100,11 @@ def test_all_missing_guards_are_noticed(valkey: EmbeddedServer) -> None:
     assert lived == []
     assert noticed(valkey.url) == ""
     lane_mutants.content(valkey.url)
+    assert step_mutants.noticed(valkey.url, None) == ""
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=str)
-def test_every_mutant_fits_its_script(mutant: Mutant, valkey: EmbeddedServer) -> None:
+@pytest.mark.parametrize("mutant", [*MUTANTS, *STEP_MUTANTS], ids=str)
+def test_every_mutant_fits_its_script(mutant: Mutant | StepMutant, valkey: EmbeddedServer) -> None:
     """A script that is rewritten takes its mutants along. One that is no Lua would be noticed for that."""
     changed_text = without(*mutant[:3])(mutant.script, scripts.load(mutant.script).text)
     assert changed_text != scripts.load(mutant.script).text

@@ -38,6 +38,17 @@ async def work(seconds: float) -> int:
     return os.getpid()
 
 
+leaked: list[bytes] = []
+
+
+@app.task(lease=1)
+def leak(megabytes: int) -> int:
+    """Keep some memory for ever; return the resident size in bytes."""
+    note("leak")
+    leaked.append(b"\1" * (megabytes << 20))
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 @app.task(unique=Unique(by=("key",), on_conflict="after"), lease=1, max_lost=5, backoff=wait_fixed(0.05))
 async def keyed(key: int, number: int) -> int:
     """At most one of a key at a time, and the last call runs."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
@@ -14,8 +15,8 @@ from tests.processes.conftest import Start, alive, ledger
 from tests.running import clean, wait_until
 
 
-def log(tmp_path: Path) -> str:
-    return (tmp_path / "worker-0.log").read_text()
+def log(tmp_path: Path, number: int = 0) -> str:
+    return (tmp_path / f"worker-{number}.log").read_text()
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
@@ -64,6 +65,38 @@ def test_a_process_is_replaced_after_its_tasks_and_the_new_one_is_ready_first(
     group.send_signal(signal.SIGTERM)
     assert group.wait(60) == 0
     assert len(ledger(tmp_path)) == 2 * sent
+    clean(jobs)
+
+
+def test_a_leak_is_cured_and_neither_a_task_nor_a_process_is_missed(
+    jobs: StreamQ, start: Start, tmp_path: Path
+) -> None:
+    probe = start("worker", "tests.processes.jobs:app", "--burst")
+    size: int = jobs.send("leak", {"megabytes": 0}).result(60)
+    assert probe.wait(60) == 0
+    limit = (size >> 20) + 40
+    group = start(
+        "worker", "tests.processes.jobs:app", "--processes", "2", "--concurrency", "1",
+        "--log-format", "json", "--recycle-rss", f"{limit}MB", "--with-daemon",
+    )  # fmt: skip
+    wait_until(lambda: len(alive(jobs)) == 2, 60)
+    sent, least, largest = 0, 2, 0
+
+    def is_replaced() -> bool:
+        nonlocal sent, least, largest
+        sent += 1
+        largest = max(largest, jobs.send("leak", {"megabytes": 1}).result(60))
+        least = min(least, len(alive(jobs)))
+        time.sleep(0.05)
+        return log(tmp_path, 1).count("process.recycled") >= 2
+
+    wait_until(is_replaced, 150)
+    assert least == 2  # the new process is ready before the old one drains
+    assert largest < (limit + 60) << 20
+    group.send_signal(signal.SIGTERM)
+    assert group.wait(60) == 0
+    assert len(ledger(tmp_path)) == sent + 1
+    assert "process.crashed" not in log(tmp_path, 1)
     clean(jobs)
 
 

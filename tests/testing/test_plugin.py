@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,13 +22,21 @@ def greet(name: str) -> str:
 INI = '[tool.pytest.ini_options]\nstreamq_app = "tasks:app"\n'
 
 
-def run(folder: Path, tests: str, *options: str, ini: str = INI) -> str:
+def run(folder: Path, tests: str, *options: str, ini: str = INI, found: bool = False) -> str:
+    """Run tests in a project; return what is printed. found: pytest finds the plugin by itself, and others
+    that are installed, which takes seconds."""
     (folder / "tasks.py").write_text(TASKS)
     (folder / "pyproject.toml").write_text(ini)
     (folder / "test_it.py").write_text(tests)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options]
-    found = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
-    return found.stdout + found.stderr
+    env = dict(os.environ)
+    if not found:
+        command += ["-p", "streamq.testing.plugin"]
+        env["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    ran = subprocess.run(
+        command, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=120
+    )
+    return ran.stdout + ran.stderr
 
 
 def test_fixtures(tmp_path: Path) -> None:
@@ -83,6 +92,7 @@ def test_it():
     known = {"streamq", "streamq.lazy", "streamq.testing", "streamq.testing.plugin"}
     assert {name for name in sys.modules if name.split(".")[0] == "streamq"} == known
 """,
+        found=True,
     )
     assert "1 passed" in said
 

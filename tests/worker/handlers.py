@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import multiprocessing
 import os
@@ -227,6 +228,19 @@ def poisoned(items: list[Item[int]]) -> list[int]:
     if any(item.value == 13 for item in items):
         os.kill(os.getpid(), signal.SIGKILL)
     return [item.value for item in items]
+
+
+@app.task(max_attempts=2, timeout=120, lease=1)
+async def exports(path: str, every: float = 3600.0, kill_at: int = -1) -> int:
+    context = get_context()
+    with Path(path).open("a") as file:  # noqa: ASYNC230
+        async for row in context.resume(range(6_000), every=every):
+            file.write(f"{row}\n")
+            file.flush()
+            if row == kill_at and not context.lost:
+                os.kill(os.getpid(), signal.SIGKILL)
+            await asyncio.sleep(0.0002)
+    return context.attempt
 
 
 @app.task(executor="process", max_attempts=1)

@@ -18,6 +18,7 @@ from streamq.telemetry.counters import Counters
 from streamq.worker.attempt import Attempt
 from streamq.worker.executors import Executors
 from streamq.worker.in_flight import Held
+from streamq.worker.local_limits import LocalLimits
 from streamq.worker.observers import Observers
 from streamq.worker.runner import Runner
 from streamq.worker.server_clocks import ServerClocks
@@ -44,7 +45,7 @@ async def running(app: StreamQ, ended: Ended) -> AsyncGenerator[tuple[Runner, li
     runner = Runner(
         app.registry,
         "w",
-        1,
+        LocalLimits(1),
         executors,
         clocks,
         Counters(),

@@ -19,7 +19,8 @@ from streamq.cli import main
 from streamq.keys import shard_keys, type_keys
 from streamq.transport.sync_transport import SyncTransport
 from streamq.wording import listed, shortened
-from streamq.worker.loading import load_app, served_types
+from streamq.worker.loading import load_app
+from streamq.worker.served_types import served_types
 from tests.running import working
 
 Write = Callable[[str, str], None]

@@ -10,6 +10,7 @@ import pytest
 from tenacity import wait_none
 
 from streamq import StreamQ, TaskEvent, WorkerOptions, get_context
+from streamq.app import live
 from streamq.calls import live as live_calls
 from streamq.cli import main
 from streamq.dashboard import Principal, dashboard
@@ -142,6 +143,32 @@ async def test_the_stream_is_bounded_and_mortal(app: StreamQ, url: str) -> None:
     assert isinstance(life, int)
     assert 0 < length < 1.3 * live_calls.MOST
     assert 0 < life <= live_calls.LIFE_MS
+    clean(app)
+
+
+async def test_a_task_that_runs_on_quietly_keeps_what_it_told(
+    app: StreamQ, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "RENEWED", 0.1)
+    renewed = asyncio.Event()
+
+    @app.task
+    async def order() -> None:
+        get_context().emit(1)
+        await renewed.wait()
+
+    async with serving(app):
+        handle = await order.aenqueue()
+        key = type_keys("shop", 0, "order").live(handle.id.rpartition(":")[2])
+        await until(lambda: command(url, "EXISTS", key) == 1)
+        command(url, "PEXPIRE", key, 60_000)
+        await until(lambda: command(url, "PTTL", key) > 60_000)  # type: ignore[operator]
+        assert command(url, "XLEN", key) == 1
+        renewed.set()
+        await handle.aresult(20)
+        command(url, "PEXPIRE", key, 60_000)
+        await asyncio.sleep(0.4)  # nothing is to happen: there is no condition to wait for
+        assert command(url, "PTTL", key) <= 60_000  # type: ignore[operator]
     clean(app)
 
 

@@ -115,7 +115,7 @@ end
 -- Whether its idempotency key has a task already.
 local function follow_known(task)
   if not task.record then return false end
-  if string.match(redis.call('GET', task.record) or '', '^[%w._-]+:[%w-]+$', 17) then return true end
+  if string.match(redis.call('GET', task.record) or '', '^[%w._@-]+:[%w-]+$', 17) then return true end
   redis.call('SET', task.record, task.digest .. task.of.name .. ':' .. task.id, 'PX', task.window)
   return false
 end
