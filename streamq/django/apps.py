@@ -5,16 +5,24 @@ Owns what Django is told when it starts: the checks of the server.
 
 from __future__ import annotations
 
-from django.apps import AppConfig
+from typing import TYPE_CHECKING
+
 from django.core import checks
+
+if TYPE_CHECKING:
+
+    class AppConfig: ...  # Django has no types
+
+else:
+    from django.apps import AppConfig
 
 
 class StreamQConfig(AppConfig):
     """Adds `manage.py streamq`, the checks, and the link in the admin."""
 
-    name = "streamq.django"
-    label = "streamq"
-    verbose_name = "streamq"
+    name: str = "streamq.django"
+    label: str = "streamq"
+    verbose_name: str = "streamq"
 
     def ready(self) -> None:
         """Register the checks."""

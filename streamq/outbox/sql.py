@@ -43,7 +43,9 @@ class Outbox(Relay):
         immediate: bool = True,
     ) -> None:
         super().__init__(window=window, batch=batch, immediate=immediate)
-        self._app, self.table, self.engine = app, table, engine
+        self._app = app
+        self.table: Table = table
+        self.engine: Engine | AsyncEngine = engine
         self.is_async: bool = isinstance(engine, AsyncEngine)
         self._row: type[Any] = type("OutboxRow", (), {})
         registry().map_imperatively(self._row, table)

@@ -5,12 +5,19 @@ Owns its label, which migrations name.
 
 from __future__ import annotations
 
-from django.apps import AppConfig
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+
+    class AppConfig: ...  # Django has no types
+
+else:
+    from django.apps import AppConfig
 
 
 class OutboxConfig(AppConfig):
     """Adds the table `streamq_outbox`."""
 
-    name = "streamq.django.outbox"
-    label = "streamq_outbox"
-    verbose_name = "streamq outbox"
+    name: str = "streamq.django.outbox"
+    label: str = "streamq_outbox"
+    verbose_name: str = "streamq outbox"

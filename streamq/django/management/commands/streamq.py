@@ -9,10 +9,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from django.conf import settings
-from django.core.management.base import BaseCommand
 
 from streamq import cli, environment
 from streamq.django import reload, worker
@@ -20,6 +19,13 @@ from streamq.django.home import Home
 from streamq.django.names import task_backends
 from streamq.errors import UsageError
 from streamq.exit_codes import USAGE
+
+if TYPE_CHECKING:
+
+    class BaseCommand: ...  # Django has no types
+
+else:
+    from django.core.management.base import BaseCommand
 
 _APP: Final = "streamq.django.worker"
 _OUTBOX: Final = "streamq.django.outbox:outbox"
@@ -37,7 +43,7 @@ of manage.py streamq:
 class Command(BaseCommand):
     """Passes a command line on to streamq."""
 
-    help = "Run a command of streamq with this project's settings: worker, daemon, dashboard, stats, ..."
+    help: str = "Run a command of streamq with this project's settings: worker, daemon, dashboard, stats, ..."
     requires_system_checks: Any = ()
 
     def run_from_argv(self, argv: list[str]) -> None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.db import migrations, models
 
+if TYPE_CHECKING:
 
-class Migration(migrations.Migration):
+    class BaseMigration: ...  # Django has no types
+
+else:
+    from django.db.migrations import Migration as BaseMigration
+
+
+class Migration(BaseMigration):
     """The first, and so far the only one."""
 
-    initial = True
+    initial: ClassVar[bool] = True
     dependencies: ClassVar[list[Any]] = []
     operations: ClassVar[list[Any]] = [
         migrations.CreateModel(
