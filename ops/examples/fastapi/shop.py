@@ -15,7 +15,7 @@ class Session:
 
 
 async def session() -> AsyncIterator[Session]:
-    yield Session()                                    # opened for each request, and for each attempt
+    yield Session()  # opened for each request, and for each attempt
 
 
 @queue.task(max_attempts=4, retention="1h")

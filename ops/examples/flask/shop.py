@@ -15,7 +15,7 @@ def invoice(order: str) -> str:
 def create_app() -> Flask:
     web = Flask("shop")
     web.config["CURRENCY"] = "EUR"
-    web.config.from_prefixed_env()                     # FLASK_STREAMQ_URL names the server
+    web.config.from_prefixed_env()  # FLASK_STREAMQ_URL names the server
     tasks.init_app(web)
 
     @web.post("/orders/<order>")
