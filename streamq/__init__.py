@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from streamq.app.app import StreamQ as StreamQ
     from streamq.app.bound_task import Bound as Bound
     from streamq.app.bound_task import Route as Route
+    from streamq.app.flow_graph import FlowGraph as FlowGraph
+    from streamq.app.flow_graph import Node as Node
+    from streamq.app.flow_graph import OnError as OnError
+    from streamq.app.flow_handle import FlowHandle as FlowHandle
     from streamq.app.handle import TaskHandle as TaskHandle
     from streamq.app.keyed_task import KeyedTask as KeyedTask
     from streamq.app.registrar import Registrar as Registrar
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from streamq.client.task_event import EventKind as EventKind
     from streamq.client.task_event import TaskEvent as TaskEvent
     from streamq.context import Context as Context
+    from streamq.context import Enqueues as Enqueues
     from streamq.context import get_context as get_context
     from streamq.control.action_log import Action as Action
     from streamq.control.action_log import Pause as Pause
@@ -46,6 +51,9 @@ if TYPE_CHECKING:
     from streamq.control.event_tail import Event as Event
     from streamq.control.event_tail import EventName as EventName
     from streamq.control.event_tail import Tail as Tail
+    from streamq.control.flows import AsyncFlows as AsyncFlows
+    from streamq.control.flows import Flows as Flows
+    from streamq.control.flows import FlowView as FlowView
     from streamq.control.heartbeats import WorkerInfo as WorkerInfo
     from streamq.control.inspector import AsyncInspector as AsyncInspector
     from streamq.control.inspector import Inspector as Inspector
@@ -74,6 +82,9 @@ if TYPE_CHECKING:
     from streamq.errors import DecodeError as DecodeError
     from streamq.errors import DuplicateTaskType as DuplicateTaskType
     from streamq.errors import DurabilityUnknown as DurabilityUnknown
+    from streamq.errors import FlowCancelled as FlowCancelled
+    from streamq.errors import FlowError as FlowError
+    from streamq.errors import FlowFailed as FlowFailed
     from streamq.errors import IdempotencyConflict as IdempotencyConflict
     from streamq.errors import InvalidArguments as InvalidArguments
     from streamq.errors import InvalidDependency as InvalidDependency
@@ -104,9 +115,15 @@ if TYPE_CHECKING:
     from streamq.errors import TaskError as TaskError
     from streamq.errors import TaskExpired as TaskExpired
     from streamq.errors import UniqueConflict as UniqueConflict
+    from streamq.errors import UnknownFlow as UnknownFlow
     from streamq.errors import UnknownSchedule as UnknownSchedule
     from streamq.errors import UnknownTaskType as UnknownTaskType
     from streamq.errors import UsageError as UsageError
+    from streamq.flows.inputs import Failure as Failure
+    from streamq.flows.reading import FlowInfo as FlowInfo
+    from streamq.flows.reading import FlowState as FlowState
+    from streamq.flows.reading import NodeInfo as NodeInfo
+    from streamq.flows.reading import NodeState as NodeState
     from streamq.histogram import Histogram as Histogram
     from streamq.histogram import Latency as Latency
     from streamq.hooks import Enqueue as Enqueue
@@ -180,6 +197,8 @@ if TYPE_CHECKING:
 __all__, _named = lazy.names(__name__, {
     "app.app": ("StreamQ",),
     "app.bound_task": ("Bound",),
+    "app.flow_graph": ("FlowGraph", "Node", "OnError"),
+    "app.flow_handle": ("FlowHandle",),
     "app.handle": ("TaskHandle",),
     "app.keyed_task": ("KeyedTask",),
     "app.registrar": ("Registrar",),
@@ -188,12 +207,13 @@ __all__, _named = lazy.names(__name__, {
     "client.task_event": ("EventKind", "TaskEvent"),
     "app.task_type": ("Decorator", "Sends", "TaskType"),
     "audit": ("Audit", "FaultCode", "Problem", "Repaired"),
-    "context": ("Context", "get_context"),
+    "context": ("Context", "Enqueues", "get_context"),
     "control.action_log": ("Action", "Pause"),
     "control.admin": ("Admin", "AsyncAdmin", "Unlocked", "UnlockResult"),
     "control.dead_letter_actions": ("Resealed",),
     "control.dead_letters": ("DeadGroup", "DeadGroups", "DeadSelection"),
     "control.event_tail": ("AsyncTail", "Event", "EventName", "Tail"),
+    "control.flows": ("AsyncFlows", "Flows", "FlowView"),
     "control.heartbeats": ("WorkerInfo",),
     "control.inspector": ("AsyncInspector", "Inspector"),
     "control.key_use": ("KeyUse",),
@@ -209,15 +229,19 @@ __all__, _named = lazy.names(__name__, {
     "daemon.daemon": ("Daemon",),
     "errors": (
         "AttemptTimeout", "AuthenticationFailed", "CannotListen", "DecodeError", "DuplicateTaskType",
-        "DurabilityUnknown", "IdempotencyConflict", "InvalidArguments", "InvalidDependency",
+        "DurabilityUnknown", "FlowCancelled", "FlowError", "FlowFailed", "IdempotencyConflict",
+        "InvalidArguments", "InvalidDependency",
         "InvalidOption", "InvalidTaskId", "InvalidURL", "LeaseLost", "LifespanFailed", "OutcomeUnknown",
         "PayloadError", "ProcessDied", "QueueFull",
         "RateLimited", "RateLimitExceeded",
         "RedisError", "RedisUnavailable", "Refused", "ResultTimeout", "ResultUnavailable", "Retry",
         "ServerError", "ServerFull", "ServerTooOld", "SignalTimeout",
         "StreamQError", "TaskCancelled", "TaskDead",
-        "TaskError", "TaskExpired", "UniqueConflict", "UnknownSchedule", "UnknownTaskType", "UsageError",
+        "TaskError", "TaskExpired", "UniqueConflict", "UnknownFlow", "UnknownSchedule", "UnknownTaskType",
+        "UsageError",
     ),
+    "flows.inputs": ("Failure",),
+    "flows.reading": ("FlowInfo", "FlowState", "NodeInfo", "NodeState"),
     "histogram": ("Histogram", "Latency"),
     "hooks": ("Enqueue", "Hook", "TaskEnded", "TaskEndedState"),
     "item": ("Item",),
@@ -261,8 +285,8 @@ _inner, _inner_named = lazy.names(__name__, {
     "probes.health": ("Facts",),
     "probes.report": ("BacklogView", "Report"),
     "registry.handler": ("Handler",),
-    "registry.upcasting": ("Upcaster",),
     "registry.registry": ("Registry",),
+    "registry.upcasting": ("Upcaster",),
     "telemetry.counters": ("Snapshot",),
     "transport.sync_transport": ("SyncTransport",),
     "worker.assembly": ("Parts",),

@@ -24,6 +24,7 @@ a handler, nor Redis.
 | w | cost: what it counts for in rates and shares | it is not 1, and the task has a lane |
 | g | fence: grows with every start in an ordered lane | the lane is ordered |
 | k | how often the task was handed back by workers too old for it | it was |
+| y | node: flow, number, and what it needs of others (see `flows.needs`) | it is a node of a flow |
 | V | version of the payload | it is not 1 |
 | r | run: the name of a schedule, @, and the time that the run is for, ms | a schedule made it |
 
@@ -64,9 +65,10 @@ _TEXT_LIMIT: Final = 4096
 MESSAGE_LIMIT: Final = 1024
 """Characters that are stored of an error's message."""
 _MOST: Final = 1e10
-_IGNORABLE: Final = frozenset(
-    (b"p", b"i", b"a", b"l", b"q", b"e", b"x", b"m", b"f", b"t", b"o", b"k", b"c", b"r", b"w", b"g", b"V")
-)
+_IGNORABLE: Final = frozenset((
+    b"p", b"i", b"a", b"l", b"q", b"e", b"x", b"m", b"f", b"t", b"o", b"k", b"c", b"r", b"w", b"g",
+    b"V", b"y",
+))  # fmt: skip
 """The fields that need no feature."""
 _FEATURE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9:._-]{0,59}", re.ASCII)
 
@@ -102,7 +104,26 @@ def decode(task_type: str, shard: int, entry: Entry) -> Delivery:
         # Made without the function that fills in defaults, which would cost three times as much.
         return _new(
             Delivery,
-            (task_type, shard, place, place, raw[1], 1, 0, None, None, None, b"", b"", b"", b"", 0, 1, 0),
+            (
+                task_type,
+                shard,
+                place,
+                place,
+                raw[1],
+                1,
+                0,
+                None,
+                None,
+                None,
+                b"",
+                b"",
+                b"",
+                b"",
+                0,
+                1,
+                0,
+                b"",
+            ),
         )
     if len(raw) > MOST_VALUES:
         raise DecodeError(f"the entry has {len(raw):,} names and values, the limit is {MOST_VALUES}")
@@ -140,6 +161,7 @@ def _decode(task_type: str, shard: int, place: str, have: dict[bytes, bytes]) ->
         fence=_number(have, b"g"),
         version=_number(have, b"V") if b"V" in have else 1,
         handed_back=_number(have, b"k"),
+        node=have.get(b"y", b""),
     )
 
 

@@ -64,6 +64,10 @@ class PayloadError(UsageError, ValueError):
     """The arguments or the result cannot be written as JSON, or exceed the size limit."""
 
 
+class UnknownFlow(UsageError, LookupError):
+    """There is no such flow, or it ended so long ago that it is no longer stored."""
+
+
 class InvalidTaskId(UsageError, ValueError):
     """A text that is not a task id of this app."""
 
@@ -193,6 +197,23 @@ class TaskExpired(TaskError):
     """The task had expired when a worker took it."""
 
 
+class FlowError(StreamQError):
+    """A flow ended without completing."""
+
+
+class FlowFailed(FlowError):
+    """A node of the flow failed. node: its name; error: why."""
+
+    def __init__(self, message: str, *, node: str = "", error: str = "") -> None:
+        super().__init__(message)
+        self.node = node
+        self.error = error
+
+
+class FlowCancelled(FlowError):
+    """The flow was cancelled."""
+
+
 class ResultTimeout(StreamQError, TimeoutError):
     """The task had not ended when the timeout was over. The task goes on."""
 
@@ -245,7 +266,8 @@ class Suspended(BaseException):
 
     def __init__(self, delay: float, memo: str) -> None:
         super().__init__(f"the task is suspended for up to {delay:g} s: {memo}")
-        self.delay, self.memo = delay, memo
+        self.delay: float = delay
+        self.memo: str = memo
 
     def __reduce__(self) -> tuple[type[Suspended], tuple[float, str]]:
         return Suspended, (self.delay, self.memo)

@@ -23,6 +23,9 @@ DAEMON_HEARTBEATS: Final = DEFAULT_NAMESPACE.daemon_heartbeats
 _IDEMPOTENCY: Final = "key="
 """Starts the name of the record of an idempotency key in a shard: `…:key=<caller's key>`."""
 
+FLOW_PAGE: Final = 200
+"""Nodes of a flow whose items, and whose results, share a key."""
+
 SCHEDULES: Final = "@schedules"
 """What the wake channel says of schedules; of a task type it says the name."""
 
@@ -69,6 +72,15 @@ MANY: Final = {
     "quarter": Kind("hash", mortal=True),
 }
 """The kinds that a task type has many keys of, as `…:email:writer:<id>`."""
+
+OF_FLOWS: Final = {
+    "flow": Kind("hash", mortal=True),
+    "flow_states": Kind("string", mortal=True),
+    "flow_items": Kind("hash", mortal=True),
+    "flow_results": Kind("hash", mortal=True),
+}
+"""The kinds that a shard has many keys of, as `…:flow=<id>`: a flow's record, the states of its nodes, and by
+page what its nodes are to do and have returned. The name of a task type has no `=`."""
 
 RESULT_BUCKET_MS: Final = 1000
 """Tasks with ids of the same second share one result hash: small hashes are stored packed (25 bytes a result
@@ -208,6 +220,12 @@ class ShardKeys:
     arguments of its tasks."""
     schedules_due: str = _key("zset", closing="empty")
     """Sorted set: schedules by the time of their next run."""
+    inbox: str = _key("zset", closing="empty")
+    """Sorted set: what has ended of the nodes of flows, by the time; see `lua/lib/flow_claim.lua`."""
+    flows: str = _key("zset", closing="empty")
+    """Sorted set: flows by the time at which they are looked after next."""
+    flow_names: str = _key("hash", closing="dropped")
+    """Hash: `k<key>` -> the flow that was started with the key, and `i<flow>` -> the key."""
     wake: str = _name()
     """Channel: a task is due earlier than the daemons know."""
     resolved: dict[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)
@@ -232,6 +250,22 @@ class ShardKeys:
         """
         return f"{self.base}:{_IDEMPOTENCY}{name}"
 
+    def flow(self, flow: str) -> str:
+        """Return the record of a flow; it expires some time after the flow has ended."""
+        return f"{self.base}:flow={flow}"
+
+    def flow_states(self, flow: str) -> str:
+        """Return the states of a flow's nodes, a letter each; see `lua/lib/flow_open.lua`."""
+        return f"{self.base}:flow_states={flow}"
+
+    def flow_items(self, flow: str, page: str) -> str:
+        """Return what the nodes of a page are to do."""
+        return f"{self.base}:flow_items={flow}:{page}"
+
+    def flow_results(self, flow: str, node: int) -> str:
+        """Return the results of the nodes of this one's page."""
+        return f"{self.base}:flow_results={flow}:{node // FLOW_PAGE}"
+
     @property
     def control(self) -> str:
         """Channel: requests to workers; `cancel` in each shard, `shards` in the first."""
@@ -246,7 +280,7 @@ TYPE_KINDS: Final = _kinds(TypeKeys)
 """The kinds of keys that a task type has one of in each shard."""
 SHARD_KINDS: Final = _kinds(ShardKeys)
 """The kinds of keys that a shard has one of."""
-KINDS: Final = {**TYPE_KINDS, **MANY, **SHARD_KINDS, "key": Kind("string", mortal=True)}
+KINDS: Final = {**TYPE_KINDS, **MANY, **SHARD_KINDS, **OF_FLOWS, "key": Kind("string", mortal=True)}
 """All kinds of keys: `key` is the record of an idempotency key."""
 
 VALUES: Final = {name: kind.value for name, kind in KINDS.items()}
@@ -274,6 +308,8 @@ def kind_pattern(prefix: str, kind: str) -> str:
         return f"{prefix}apps"
     if kind == "key":
         return f"{prefix}{{*}}:{_IDEMPOTENCY}*"
+    if kind in OF_FLOWS:
+        return f"{prefix}{{*}}:{kind}=*"
     if kind in MANY:
         return f"{prefix}{{*}}:*:{kind}:*"
     return f"{prefix}{{*}}:{kind}" if kind in SHARD_KINDS else f"{prefix}{{*}}:*:{kind}"
@@ -306,6 +342,8 @@ def known_key(app: str, key: str) -> KnownKey | None:
         return None
     if rest.startswith(_IDEMPOTENCY):
         return KnownKey(int(head), "", "key")
+    if (kind := rest.partition("=")[0]) in OF_FLOWS and "=" in rest:
+        return KnownKey(int(head), "", kind)
     name, colon, kind = rest.partition(":")
     if not colon:
         return KnownKey(int(head), "", name) if name in SHARD_KINDS else None

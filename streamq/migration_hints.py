@@ -229,6 +229,25 @@ COMMANDS: Final = _table({
 })  # fmt: skip
 """The commands of other task queues, and streamq's."""
 
+_FLOW_GRAPH: Final = {
+    "apply_async": "start the flow: wf.start()",
+    "delay": "start the flow: wf.start(); for a delayed node add task.options(delay=...).bind(...)",
+    "run": "start the flow: wf.start(), or await wf.astart()",
+    "add_step": "add a node: wf.add(task.bind(...))",
+    "chord": "add a map and the node that takes its output: wf.add(total.bind(wf.map(parse, items).output))",
+}
+_FLOW_HANDLE: Final = {
+    "get": "wait with handle.result(timeout=...)",
+    "wait": "wait with handle.result(timeout=...)",
+    "revoke": "end the flow: handle.cancel()",
+    "children": "handle.nodes() has the nodes",
+}
+_FLOWS: Final = {
+    "list": "app.flows.all()",
+    "show": "app.flows.get(id)",
+    "start": "wf = app.flow(name); wf.start()",
+}
+
 TABLES: Final = {
     "TaskType": _TASK_TYPE,
     "TaskHandle": _HANDLE,
@@ -240,6 +259,10 @@ TABLES: Final = {
     "Context": _CONTEXT,
     "Schedules": _SCHEDULES,
     "AsyncSchedules": _SCHEDULES,
+    "FlowGraph": _FLOW_GRAPH,
+    "FlowHandle": _FLOW_HANDLE,
+    "Flows": _FLOWS,
+    "AsyncFlows": _FLOWS,
 }
 
 

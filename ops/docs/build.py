@@ -43,7 +43,7 @@ RUNBOOKS: Final = "ops/runbooks"
 
 # What each section shows, in this order. A page that no pattern names stands at the end of REST.
 SECTIONS: Final = {
-    "Start": "index start tutorial all-pages",
+    "Start": "index tutorial examples all-pages",
     "How-to": (
         "tasks results schedules lanes uniqueness follow-ups steps live "
         "sealing versions dependencies hooks *-changes"

@@ -46,7 +46,10 @@ from streamq.telemetry.traces import Tracer, Tracing
 from streamq.transport.address import Address
 
 if TYPE_CHECKING:
+    from streamq.app.flow_graph import FlowGraph
+    from streamq.app.flow_handle import FlowHandle
     from streamq.control.admin import Admin, AsyncAdmin
+    from streamq.control.flows import AsyncFlows, Flows
     from streamq.control.idle import Scope
     from streamq.control.inspector import AsyncInspector, Inspector
     from streamq.control.schedules import AsyncSchedules, Schedules
@@ -215,6 +218,21 @@ class StreamQ(Registrar, HookDecorators):
         that knows the key before another has enqueued the task."""
         return KeyedTask(self.registry, self._client, self._asyncs, self.handle, task_type, key)
 
+    def flow(self, name: str, *, fail_fast: bool = False) -> FlowGraph:
+        """Return a new flow to declare: add its nodes, then start it. fail_fast: if a node fails, tasks of
+        the flow that run are cancelled too; else they end by themselves."""
+        from streamq.app.flow_graph import FlowGraph  # noqa: PLC0415 - most programs have no flows
+
+        return FlowGraph(self.registry, self._enqueuer, name, fail_fast=fail_fast)
+
+    def flow_handle(self, flow_id: str) -> FlowHandle:
+        """Return the handle of a flow by its id, without checking that it exists. Raises UnknownFlow for what
+        is no id."""
+        from streamq.app.flow_handle import FlowHandle  # noqa: PLC0415 - as above
+        from streamq.flows.flow_id import FlowId  # noqa: PLC0415
+
+        return FlowHandle(FlowId.parse(flow_id), self.registry, self._enqueuer)
+
     @cached_property  # one object, so that tests can patch what a program uses
     def inspector(self) -> Inspector:
         """Queries about this app's queue: counts, tasks, dead letters, workers, the audit."""
@@ -258,6 +276,20 @@ class StreamQ(Registrar, HookDecorators):
 
         shards, declared = self.registry.shards, lambda: self.registry.handlers
         return AsyncSchedules(lambda: self._asyncs.current().transport, self.name, shards, declared=declared)
+
+    @cached_property
+    def flows(self) -> Flows:
+        """The flows that exist: list them, show one with its nodes, cancel one, let a failed one go on."""
+        from streamq.control.flows import Flows  # noqa: PLC0415 - most apps have none
+
+        return Flows(self._client.transport, self.name, self.registry.shards)
+
+    @cached_property
+    def aflows(self) -> AsyncFlows:
+        """As `flows`, for event loops: each operation is awaited."""
+        from streamq.control.flows import AsyncFlows  # noqa: PLC0415 - as above
+
+        return AsyncFlows(lambda: self._asyncs.current().transport, self.name, self.registry.shards)
 
     def idle(self, types: str | Iterable[str] | None = None, *, scheduled: bool = False) -> bool:
         """Return whether no work is left: no task is ready, running or due.
@@ -371,7 +403,9 @@ class StreamQ(Registrar, HookDecorators):
         self._client = Client(self.registry, address, patience=self._patience)
         self._asyncs = AsyncClients(self.registry, address, patience=self._patience)
         self._enqueuer.use(self._client, self._asyncs)
-        for made in ("inspector", "ainspector", "admin", "aadmin", "schedules", "aschedules"):
+        for made in (
+            "inspector", "ainspector", "admin", "aadmin", "schedules", "aschedules", "flows", "aflows"
+        ):  # fmt: skip
             vars(self).pop(made, None)
 
     def _forget(self) -> None:

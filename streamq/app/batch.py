@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from streamq.app.bound_task import Bound
+from streamq.app.bound_task import Bound, BoundNode
 from streamq.app.handle import TaskHandle
 from streamq.app.refusals import existing_of, refuse
 from streamq.client.flows import Destination
@@ -111,6 +111,11 @@ def checked(bound: Iterable[Bound[R]], app: str, handlers: Mapping[str, Handler]
     """Return the calls as a list. Raises InvalidArguments for one that is not a call of this app."""
     listed = bound if isinstance(bound, list) else list(bound)
     if not set(map(type, listed)) <= {Bound}:
+        if any(isinstance(item, BoundNode) for item in listed):
+            raise InvalidArguments(
+                "an argument is the output of a flow's node, which has no value yet: add the call to the "
+                "flow, as wf.add(task_type.bind(node.output))"
+            )
         raise InvalidArguments(
             "enqueue_many takes calls: make them with task_type.bind(...) or app.bound(name, {...})"
         )

@@ -5,12 +5,14 @@ Owns how a policy and the options of a call become a new task. Must not send any
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, TypeVar
 
 from streamq import envelope, joining, locks
 from streamq.errors import InvalidOption
+from streamq.model.output import NamesOutputs, Output
 from streamq.model.task import IdempotencyKey, NewTask
 from streamq.options.call import CallOptions
 from streamq.options.checks import Durability
@@ -55,7 +57,21 @@ class Bound(Generic[R_co]):
         def _enqueued(self) -> TaskHandle[R_co]: ...
 
 
+@dataclass(slots=True)
+class BoundNode(Bound[R_co]):
+    """A call some of whose arguments are outputs of a flow's nodes: only that flow can run it."""
+
+    outputs: Mapping[str, Output | list[Output]] = field(default_factory=dict[str, "Output | list[Output]"])
+
+
 _NO_OPTIONS = CallOptions()
+
+
+def bound_to_outputs(handler: Handler, options: CallOptions | None, named: NamesOutputs) -> BoundNode[Any]:
+    """Return a call with outputs of nodes as a value. It has a route, so that it is looked at where it is
+    sent."""
+    found = bound_to(handler, options, named.payload)
+    return BoundNode(handler, found.task, found.route or Route(None, "master"), named.outputs)
 
 
 def bound_to(handler: Handler, options: CallOptions | None, payload: bytes, app: str = "") -> Bound[Any]:

@@ -18,9 +18,10 @@ class Cursor:
     before the first. every: seconds between two stores."""
 
     def __init__(self, name: str, value: Any, every: float) -> None:
-        self.name, self.value = name, value
+        self.name: str = name
+        self.value: Any = value
         self._every, self._stored_at = every, time.monotonic()
-        self.moved = False
+        self.moved: bool = False
 
     def finish(self, value: object) -> None:
         """Note that the row with this cursor is finished."""

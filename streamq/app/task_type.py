@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Protocol, TypeVar, Unpack, overload
 
-from streamq.app.bound_task import Bound, bound_to, lock_of
+from streamq.app.bound_task import Bound, bound_to, bound_to_outputs, lock_of
 from streamq.app.handle import TaskHandle
 from streamq.errors import InvalidOption
 from streamq.item import Item
+from streamq.model.output import NamesOutputs
 from streamq.options.call import CallOptions, per_call
 from streamq.options.typed import PerCall
 from streamq.registry.handler import Handler
@@ -116,8 +117,13 @@ class TaskType(Generic[P, R, C_co]):
         return register
 
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
-        """Return the call as a value, checked and encoded, for `enqueue_many`."""
-        return bound_to(self._handler, self._options, self._handler.payload(args, kwargs))
+        """Return the call as a value, checked and encoded, for `enqueue_many` and for flows, where an
+        argument may be the output of a node."""
+        try:
+            payload = self._handler.payload(args, kwargs)
+        except NamesOutputs as named:
+            return bound_to_outputs(self._handler, self._options, named)
+        return bound_to(self._handler, self._options, payload)
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
         """Send one task. When this returns, the server has the task, exactly once.

@@ -144,6 +144,19 @@ FAULTS: Final[dict[FaultCode, Kind]] = {
     "missing_group": Kind("a stream without its group", "I9", "created the group, from the first entry on"),
     "unreclaimed": Kind("deliveries held far beyond their lease", "I9", "", _DAEMON),
     "unpromoted": Kind("due but not promoted", "I9", "", _DAEMON),
+    "flow_books_off": Kind(
+        "a flow whose numbers are not those of its nodes",
+        "I8",
+        "",
+        "cancel it, and start it again: streamq flow cancel ID",
+    ),
+    "lost_node": Kind(
+        "a released node of a flow whose task is gone",
+        "I7",
+        "told the flow that the node has died",
+        _DAEMON,
+    ),
+    "stuck_flow": Kind("the end of a node that nobody lets its flow go on by", "I6", "", _DAEMON),
     "unreadable_schedule": Kind(
         "a schedule whose definition or arguments cannot be read",
         "I9",

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Literal
 
-from streamq.audit import schedules
+from streamq.audit import flows, schedules
 from streamq.audit.recount import recount
 from streamq.calls import audit as audit_calls
 from streamq.calls import daemon as daemon_calls
@@ -141,6 +141,7 @@ REPAIRS: Final[dict[str, Repair]] = {
     "stale_timer": _lane,
     "orphaned_halt": _lane,
     "changed_score": _scores,
+    "lost_node": _of_schedule(flows.write_off),
     "unreadable_schedule_state": _of_schedule(schedules.begin_anew),
     "damaged_last_run": _of_schedule(schedules.forget_last_run),
     "wrong_due_time": _of_schedule(schedules.write_due),

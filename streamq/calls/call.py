@@ -15,8 +15,8 @@ from streamq.options.task import TaskOptions
 from streamq.stored import moment, number, text
 
 __all__ = [
-    "DEFAULTS", "DEFAULT_LEASE_MS", "PRIORITY_OF", "SILENT_MS", "WRITER_MEMORY_MS", "Arg", "Call", "R",
-    "Reply", "all_streams", "build", "moment", "number", "pairs", "text",
+    "DEFAULTS", "DEFAULT_LEASE_MS", "FLOW_LIFE_MS", "PRIORITY_OF", "SILENT_MS", "WRITER_MEMORY_MS", "Arg",
+    "Call", "R", "Reply", "all_streams", "build", "moment", "number", "pairs", "text",
 ]  # fmt: skip
 
 R = TypeVar("R")
@@ -27,6 +27,10 @@ Reply = Any
 
 WRITER_MEMORY_MS: Final = 3_600_000
 """How long a writer's last call is remembered without another; a resend comes within seconds."""
+
+FLOW_LIFE_MS: Final = 90 * 86_400_000
+"""How long the keys of a flow that runs live from the last time a daemon looked after it, which it does each
+day."""
 
 SILENT_MS: Final = 600_000
 """Ms after which a worker or daemon that sends no heartbeat is no longer listed."""
@@ -39,8 +43,12 @@ PRIORITY_OF: Final[dict[str, Priority]] = {LETTER[name]: name for name in PRIORI
 _WRITES: Final = frozenset(
     ("DEL", "HDEL", "HSET", "SET", "XACK", "XADD", "XDEL", "XGROUP", "XREADGROUP", "ZADD", "ZREM", "PUBLISH")
 )
-_HARMLESS: Final = frozenset(("announce", "listen", "open_shard", "register", "wait"))
-"""Scripts that only announce something: running one twice, or not at all, does no harm."""
+_HARMLESS: Final = frozenset((
+    "announce", "flow_advance", "flow_build", "flow_commit", "flow_grow", "flow_keep", "flow_release",
+    "flow_renew", "listen", "open_shard", "register", "wait",
+))  # fmt: skip
+"""Scripts that only announce something, or that change nothing the second time: running one twice does no
+harm."""
 
 
 class Call(NamedTuple, Generic[R]):

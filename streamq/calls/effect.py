@@ -5,23 +5,26 @@ Owns that form. Knows no outcome.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import assert_never
 
-from streamq.model.effect import Effect, Follow, Hold, Stepped, Suspend
+from streamq.model.effect import Effect, Follow, Hold, NodeResult, Stepped, Suspend
 
 
-def written(effects: Sequence[Effect]) -> str:
-    """Return the effects as they stand behind an op; '' where there is none."""
+def written(effects: Sequence[Effect], results_of: Callable[[NodeResult], int]) -> str:
+    """Return the effects as they stand behind an op; '' where there is none. results_of: returns the number
+    of the key for a node's result."""
     if not effects:
         return ""
     import orjson  # noqa: PLC0415 - few settlements have an effect
 
-    return orjson.dumps(dict(map(_pair, effects))).decode()
+    return orjson.dumps(dict(_pair(effect, results_of) for effect in effects)).decode()
 
 
-def _pair(effect: Effect) -> tuple[str, int | str]:
+def _pair(effect: Effect, results_of: Callable[[NodeResult], int]) -> tuple[str, int | str]:
     match effect:
+        case NodeResult():
+            return "node", results_of(effect)
         case Hold(ms):
             return "hold", ms
         case Follow(tasks):

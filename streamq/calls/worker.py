@@ -14,6 +14,7 @@ from streamq import scripts
 from streamq.calls import effect
 from streamq.calls.call import (
     DEFAULT_LEASE_MS,
+    FLOW_LIFE_MS,
     SILENT_MS,
     WRITER_MEMORY_MS,
     Arg,
@@ -25,6 +26,7 @@ from streamq.calls.call import (
 from streamq.calls.follow import FollowUps
 from streamq.keys import GROUP, ShardKeys, TypeKeys
 from streamq.model.delivery import Entry
+from streamq.model.effect import NodeResult
 from streamq.model.outcome import (
     Cancelled,
     Completed,
@@ -188,7 +190,7 @@ class _Batch:
     """Sort settlements as the script expects them, and map its reply back to their order."""
 
     def __init__(self, t: TypeKeys, s: ShardKeys) -> None:
-        self._keys = t
+        self._keys, self._shard = t, s
         self.follow_ups = FollowUps(t, s)
         self._plain: dict[str, list[Arg]] = {letter: [] for letter in STREAM_LETTERS}
         self._order: dict[str, list[int]] = {letter: [] for letter in STREAM_LETTERS}
@@ -226,22 +228,29 @@ class _Batch:
         return number
 
     def _new_bucket(self, local: str) -> int:
-        name = self._keys.results(local)
+        number = self._number_of(self._keys.results(local))
+        if local[0] != "d" and local[14:15] == "-":
+            self._numbers[local[:11]] = number
+        return number
+
+    def _number_of(self, name: str) -> int:
         if name not in self.buckets:
             self.buckets.append(name)
             self._lives.append(0)
             self._pairs.append([])
-        number = self.buckets.index(name)
-        if local[0] != "d" and local[14:15] == "-":
-            self._numbers[local[:11]] = number
-        return number
+        return self.buckets.index(name)
+
+    def _node_results(self, node: NodeResult) -> int:
+        number = self._number_of(self._shard.flow_results(node.flow, node.node))
+        self._lives[number] = FLOW_LIFE_MS
+        return number + 1
 
     def _item(self, settlement: Settlement) -> tuple[Arg, ...]:
         op, a, b = _op(settlement.outcome)
         if isinstance(settlement.outcome, Completed) and settlement.outcome.retention_ms > 0:
             a = self._bucket(settlement.local, settlement.outcome.retention_ms) + 1
         local = "" if settlement.local == settlement.place else settlement.local
-        return (op + effect.written(settlement.effects), settlement.place, local, a, b)
+        return (op + effect.written(settlement.effects, self._node_results), settlement.place, local, a, b)
 
     def args(self) -> Iterable[Arg]:
         """Return shape, lifetimes, ids, results, items, follow-ups."""

@@ -39,6 +39,7 @@ COMMANDS: Final = {
     "task": "show one task, or list those in a state",
     "cancel": "cancel tasks that have not ended",
     "run-now": "make scheduled tasks ready at once",
+    "flow": "list flows; show, cancel or retry one",
     "schedules": "list recurring tasks; pause, resume, remove or backfill them, or run one now",
     "unique": "list the locks of unique keys",
     "unlock": "free a unique key whose task no longer exists",
@@ -47,6 +48,7 @@ COMMANDS: Final = {
     "lanes": "list the lanes of a task type; pause, resume, limit or purge one",
     "outbox": "send the tasks that wait in a database, or look at them",
     "forget": "remove task types that are no longer used",
+    "schema": "write the schemas of an app's handlers; check what a change of them breaks",
     "types": "list task types with their versions; retire a former name",
     "keys": "count what is sealed with which key; seal dead letters anew; make a key",
     "dead": "list, show, requeue, edit or purge dead letters",
@@ -215,6 +217,7 @@ def code_of(error: Exception) -> int:
         (errors.InvalidURL, CONFIG),
         (errors.UnknownTaskType, NOT_FOUND),
         (errors.UnknownSchedule, NOT_FOUND),
+        (errors.UnknownFlow, NOT_FOUND),
         (errors.CannotListen, FAILED),
         (errors.UsageError, USAGE),
     ]

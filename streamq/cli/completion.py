@@ -147,6 +147,14 @@ def _schedules(connect: _Reach, app: str | None) -> list[str]:
     return _of_app(connect, app, names)
 
 
+def _flows(connect: _Reach, app: str | None) -> list[str]:
+    from streamq.control.flows import Flows
+
+    return _of_app(
+        connect, app, lambda found: [one.id for one in Flows(found.transport, found.app).all()[:100]]
+    )
+
+
 def _of_app(connect: _Reach, app: str | None, names: Callable[[Any], list[str]]) -> list[str]:
     """Return names of the app that is meant; none if the server has several and none is named."""
     from streamq.control.inspector import Inspector, apps
@@ -164,5 +172,6 @@ def _of_app(connect: _Reach, app: str | None, names: Callable[[Any], list[str]])
 
 _NAMES: Final[dict[Any, Callable[[_Reach, str | None], list[str]]]] = {
     "TYPE": _types, "WORKER": _workers, "APP": _apps, "SCHEDULE": _schedules,
+    "FLOW": _flows,
 }  # fmt: skip
 """Arguments that the server completes: the name in the help, and a function that reads the names."""

@@ -11,23 +11,26 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from streamq import environment
 from streamq.cli import target
 from streamq.cli.output import write_message
-from streamq.dashboard import dashboard, waiting
+from streamq.dashboard import dashboard, several, waiting
 from streamq.dashboard.auth import LoginLink, parse
-from streamq.dashboard.security import LOOPBACK_NAMES, TOKEN
+from streamq.dashboard.login_texts import TOKEN
+from streamq.dashboard.security import LOOPBACK_NAMES
 from streamq.dashboard.server import serve
-from streamq.errors import RedisUnavailable, UsageError
+from streamq.errors import RedisError, RedisUnavailable, UsageError
 from streamq.exit_codes import CONFIG, OK
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     target.server_option(parser)
     parser.add_argument(
-        "--app", help="the app's name (default: STREAMQ_APP, else the only one on the server)"
+        "--app", help="the app's name (default: STREAMQ_APP, else all on the server, with a switcher)"
     )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (127.0.0.1)")
     parser.add_argument("--port", type=int, default=8675, help="the port to listen on (8675; 0 for any)")
@@ -101,12 +104,28 @@ def _site(args: argparse.Namespace, entries: list[Any], hosts: list[str] | None)
         "proxies": args.proxy,
     }
     try:
+        if len(_apps(args)) > 1:
+            find = partial(_one_of, args)
+            return several(lambda: target.names(args), find, **shown, **security)
         return dashboard(target.find(args, partly=True), **shown, **security)
     except (RedisUnavailable, target.NoAppYet) as error:
         write_message(str(error))
         write_message("the dashboard waits for it")
         name = args.app or environment.APP.get() or "streamq"
         return waiting(lambda: target.find(args, partly=True), error, name=name, **shown, **security)
+
+
+def _apps(args: argparse.Namespace) -> list[str]:
+    """Return the apps to choose from; none where one is named, or where `find` says what is wrong."""
+    if not target.named(args):
+        with suppress(RedisError):
+            return target.names(args)
+    return []
+
+
+def _one_of(args: argparse.Namespace, name: str) -> target.Target:
+    """Return an app as if the arguments named it."""
+    return target.find(argparse.Namespace(**{**vars(args), "app": name}))
 
 
 class _Announcer:

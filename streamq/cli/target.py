@@ -24,6 +24,7 @@ from streamq.wording import listed
 
 if TYPE_CHECKING:
     from streamq.control.admin import Admin
+    from streamq.control.flows import Flows
     from streamq.control.inspector import Inspector
     from streamq.control.schedules import Schedules
     from streamq.shards import AppRecord
@@ -60,6 +61,12 @@ class Target:
         from streamq.control.admin import Admin
 
         return Admin(self.transport, self.app)
+
+    @property
+    def flows(self) -> Flows:
+        from streamq.control.flows import Flows
+
+        return Flows(self.transport, self.app)
 
     @property
     def schedules(self) -> Schedules:
@@ -182,6 +189,24 @@ def span(args: argparse.Namespace) -> Span:
             f"nothing is older than {args.older_than} and newer than {args.newer_than}: swap them"
         )
     return Span(older, newer)
+
+
+def named(args: argparse.Namespace) -> list[str]:
+    """Return the app that is named, if any."""
+    name = args.app or environment.APP.explicit()
+    return [name] if name else []
+
+
+def names(args: argparse.Namespace) -> list[str]:
+    """Return the apps of the server, sorted. Raise UsageError and RedisErrors."""
+    from streamq.control.inspector import apps
+    from streamq.transport.sync_transport import SyncTransport
+
+    transport = SyncTransport(address(args), patience=PATIENCE)
+    try:
+        return sorted(apps(transport))
+    finally:
+        transport.close()
 
 
 def find(args: argparse.Namespace, *, partly: bool = False) -> Target:

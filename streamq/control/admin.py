@@ -93,8 +93,11 @@ class Actions(LaneActions, DeadLetterActions):
     def dismiss(self, worker: str) -> Flow[bool]:
         """Take a dead worker off the lists; return whether there is one of that name. The tasks it held are
         given to others as before. Raises UsageError if it lives."""
-        shard, now_ms = shard_keys(self._app, 0), (yield from ask(question_calls.now()))
+        shard = shard_keys(self._app, 0)
         found = next((one for one in (yield from heartbeats.workers(self._app)) if one.name == worker), None)
+        now_ms = yield from ask(
+            question_calls.now()
+        )  # read after the age, which is older then, never younger
         if found is None:
             return False
         seen_ms = -1 if found.alive else now_ms - round(found.last_beat_age * 1000) + CLOCK_MS

@@ -24,6 +24,7 @@ from streamq.convert.encoding import dumped, payload_error
 from streamq.convert.untyped import PLAIN, UNTYPED
 from streamq.depth import TOO_DEEP
 from streamq.errors import DecodeError, InvalidArguments
+from streamq.model.output import NamesOutputs, outputs_in
 from streamq.payloads.pipeline import opened
 
 _PLAIN: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -65,7 +66,8 @@ class Arguments:
         return self._kwargs_name is not None or name in self._names
 
     def encode(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes:
-        """Return the payload of a call. Raise InvalidArguments or PayloadError in the caller's line."""
+        """Return the payload of a call. Raise InvalidArguments or PayloadError in the caller's line, and
+        NamesOutputs if some are outputs of a flow's nodes."""
         bound, kinds = self._bind(args, kwargs), self._unchecked_kinds
         for name, value in bound.items():
             if value.__class__ not in kinds[name]:
@@ -75,7 +77,15 @@ class Arguments:
                 return orjson.dumps(bound)
             except (TypeError, ValueError):
                 pass  # find the position below
+        if outputs := outputs_in(bound):
+            rest = {name: value for name, value in bound.items() if name not in outputs}
+            raise NamesOutputs(outputs, self._written(self._converted(rest)))
         return self._written(self._converted(bound))
+
+    @property
+    def first(self) -> str | None:
+        """The name of the first argument by position; None if there is none."""
+        return self._by_position[0] if self._by_position else None
 
     def encode_by_name(self, given: Mapping[str, object]) -> bytes:
         """Return the payload of arguments by name, each a value or the JSON data for one."""

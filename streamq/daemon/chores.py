@@ -15,6 +15,7 @@ from streamq.daemon.alarm import Alarm
 from streamq.daemon.claimer import Claimer
 from streamq.daemon.discovery import Discovery
 from streamq.daemon.expirer import Expirer
+from streamq.daemon.flow_keeper import FlowKeeper
 from streamq.daemon.janitor import Janitor
 from streamq.daemon.loop import Step
 from streamq.daemon.promoter import LONGEST_SLEEP, Promoter
@@ -86,6 +87,11 @@ def _scheduler(deps: Dependencies) -> RunningChore:
     return RunningChore(scheduler.round, lambda _: scheduler.wait(deps.stop))
 
 
+def _flow_keeper(deps: Dependencies) -> RunningChore:
+    keeper = FlowKeeper(deps.transport, deps.discovery)
+    return RunningChore(keeper.round, lambda _: keeper.wait(deps.stop))
+
+
 def _claimer(deps: Dependencies) -> RunningChore:
     return RunningChore(Claimer(deps.transport, deps.discovery, deps.options.batch).round)
 
@@ -120,6 +126,7 @@ DISCOVER: Final = Chore(
 CHORES: Final = (
     Chore("promote", _promoter),
     Chore("schedule", _scheduler),
+    Chore("flow", _flow_keeper),
     DISCOVER,
     Chore("reclaim", _claimer, "claim_interval"),
     Chore("tidy", _janitor, "tidy_interval"),

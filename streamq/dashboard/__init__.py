@@ -77,6 +77,18 @@ def waiting(
     return build(find, why, name=name, **options)
 
 
+def several(
+    names: Callable[[], Sequence[str]], find: Callable[[str], Queue], **options: Any
+) -> Callable[..., object]:
+    """Return the dashboards of several apps of a server, with a switcher: `names` returns the apps, and
+    `find` one of them."""
+    try:
+        from streamq.dashboard.several import build  # noqa: PLC0415 - needs an extra
+    except ImportError as error:
+        raise UsageError(f"the dashboard needs {error.name}: pip install 'streamq[dashboard]'") from error
+    return build(names, find, **options)
+
+
 def _printed_link() -> LoginLink:
     def announce(token: str) -> None:
         sys.stderr.write(f"streamq: to log in to the dashboard, add ?token={token} to its address, once\n")

@@ -18,6 +18,7 @@ from streamq.control.schedules import Schedules
 from streamq.dashboard.auth import Principal
 from streamq.dashboard.findings import DoctorCache
 from streamq.dashboard.history import History
+from streamq.dashboard.memory_curve import MemoryCurve
 from streamq.dashboard.metrics import Metrics
 from streamq.dashboard.redaction import Redaction
 from streamq.dashboard.render import Renderer
@@ -45,6 +46,7 @@ class Site:
     redaction: Redaction
     history: History
     doctor: DoctorCache
+    memory: MemoryCurve
     metrics: Metrics
     partial: PartialView
 

@@ -45,7 +45,7 @@ from streamq.errors import InvalidTaskId
 from streamq.model.task import State, TaskId
 from streamq.options.words import sentences
 from streamq.payloads.reading import decode_error
-from streamq.stored import moment
+from streamq.stored import count, moment
 
 
 class Pages:
@@ -256,7 +256,9 @@ class Pages:
 
     def server(self, request: Request) -> Response:
         server, findings = views.server(self._site.inspector(request)), self._site.doctor.findings()
-        return self._page(request, "server.html", server=server, findings=findings)
+        self._site.memory.note(count(server.get("used_memory")))
+        curve = self._site.memory.curve()
+        return self._page(request, "server.html", server=server, findings=findings, curve=curve)
 
     def actions(self, request: Request) -> Response:
         found = self._site.inspector(request).actions(KEPT)

@@ -7,10 +7,10 @@ safe.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import quote, unquote, urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -21,6 +21,7 @@ from streamq.control import formatting
 from streamq.dashboard.auth import Principal
 from streamq.dashboard.menu import MENU, section
 from streamq.dashboard.probes import inner_path
+from streamq.errors import StreamQError
 
 _HERE: Final = Path(__file__).parent
 STATIC: Final = _HERE / "static"
@@ -113,12 +114,28 @@ def _environment() -> Environment:
     return environment
 
 
+class Switcher(NamedTuple):
+    """The other apps of the server: the name of this one, and what returns all names."""
+
+    name: str
+    names: Callable[[], Sequence[str]]
+
+    def links(self, root: str) -> list[tuple[str, str]]:
+        """Return the names of the other apps with their addresses; none if they cannot be read."""
+        base = root.removesuffix(f"/app/{self.name}")
+        try:
+            return [(one, f"{base}/app/{quote(one)}/") for one in self.names() if one != self.name]
+        except StreamQError:
+            return []
+
+
 class Renderer:
     """Renders the pages of one site."""
 
-    def __init__(self, name: str, *, read_only: bool) -> None:
+    def __init__(self, name: str, *, read_only: bool, switcher: Switcher | None = None) -> None:
         self._name = name
         self._read_only = read_only
+        self._switcher = switcher
 
     def page(
         self, request: Request, template: str, /, *, status: int = 200, **values: object
@@ -135,6 +152,7 @@ class Renderer:
             .get_template(template)
             .render(
                 app_name=self._name,
+                other_apps=self._switcher.links(root) if self._switcher else [],
                 read_only=self._read_only,
                 principal=request.scope.get("principal", Principal("nobody")),
                 token=request.scope.get("form_token", ""),

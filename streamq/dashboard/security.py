@@ -16,10 +16,11 @@ from urllib.parse import parse_qs, urlsplit
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamq.dashboard.auth import Auth, Basic, Bearer, LoginLink, Principal, comes_from, peer
+from streamq.dashboard.login_texts import DENIED, LOGIN, TOKEN, USE_LINK
 from streamq.dashboard.probes import inner_path, probe
 from streamq.dashboard.sessions import LIFETIME, Sessions
 from streamq.dashboard.throttle import Throttle
@@ -27,8 +28,6 @@ from streamq.telemetry import logs
 
 COOKIE: Final = "streamq_form"
 SESSION: Final = "streamq_session"
-TOKEN: Final = "token"  # noqa: S105 - a name
-"""The query parameter of a login link."""
 LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "::1")
 ANY_HOST: Final = "*"
 _HOST: Final = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]*)(:[0-9]{0,5})?")
@@ -43,15 +42,6 @@ HEADERS: Final = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
-_DENIED: Final = (
-    "403: the request is not authenticated. Log in at the proxy or application in front, or start the "
-    "dashboard with `auth=` (on the command line --auth), such as basic:ada:PASSWORD.\n"
-)
-_USE_LINK: Final = (
-    "401: login required. Open the login link that the program has printed on its terminal (it ends in "
-    "?token=…). It works once; then the program prints a new one. For a login with a password start the "
-    "dashboard with `auth=` (on the command line --auth), such as basic:ada:@FILE.\n"
-)
 _WRONG_HOST: Final = (
     "421: the host name {name!r} is not accepted. If it is right, add it with --allowed-host, or hosts=[…] "
     "in code.\n"
@@ -146,7 +136,7 @@ class Security:
                 return None
         if credentials:
             self._count_failure(request)
-        return self._challenge()
+        return self._challenge(request)
 
     def _accept(self, request: Request, found: Principal | None) -> bool:
         if found is None:
@@ -183,15 +173,18 @@ class Security:
         named = request.headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
         return named if named and self._proxies and comes_from(request, self._proxies) else peer(request)
 
-    def _challenge(self) -> Response:
+    def _challenge(self, request: Request) -> Response:
         if any(hasattr(entry, "password") for entry in self._entries):
             challenge = {"www-authenticate": 'Basic realm="streamq", charset="UTF-8"'}
             return PlainTextResponse("401: user name and password required\n", 401, challenge)
         if any(hasattr(entry, "token") for entry in self._entries):
             return PlainTextResponse("401: token required\n", 401, {"www-authenticate": "Bearer"})
         if self._links:
-            return PlainTextResponse(_USE_LINK, 401, {"www-authenticate": 'LoginLink realm="streamq"'})
-        return PlainTextResponse(_DENIED, 403)
+            challenge = {"www-authenticate": 'LoginLink realm="streamq"'}
+            if "text/html" in request.headers.get("accept", ""):
+                return HTMLResponse(LOGIN, 401, challenge)
+            return PlainTextResponse(USE_LINK, 401, challenge)
+        return PlainTextResponse(DENIED, 403)
 
 
 async def _principal(entry: Auth, request: Request) -> Principal | None:

@@ -32,14 +32,17 @@ from streamq.dashboard.change_stream import ChangeStream
 from streamq.dashboard.context import Queue, Site
 from streamq.dashboard.findings import DoctorCache
 from streamq.dashboard.history import History
+from streamq.dashboard.memory_curve import MemoryCurve
 from streamq.dashboard.metrics import Metrics
 from streamq.dashboard.pages import Pages
 from streamq.dashboard.redaction import Redaction
-from streamq.dashboard.render import STATIC, Renderer
+from streamq.dashboard.render import STATIC, Renderer, Switcher
 from streamq.dashboard.security import Security
+from streamq.dashboard.views import server
 from streamq.doctor.examination import Diagnosis, examine
 from streamq.doctor.needs import DASHBOARD_ROLES
 from streamq.errors import AuthenticationFailed, InvalidTaskId, RedisError, RedisUnavailable, StreamQError
+from streamq.stored import count
 
 
 def build(
@@ -74,14 +77,17 @@ def without_security(
     read_only: bool,
     redact: tuple[str, ...],
     hide_payloads: bool,
+    switcher: Switcher | None = None,
 ) -> Starlette:
     """Return the site behind this middleware: without `Security` only for a caller that applies it."""
+    memory = MemoryCurve()
     site = Site(
         queue,
-        Renderer(queue.name, read_only=read_only),
+        Renderer(queue.name, read_only=read_only, switcher=switcher),
         Redaction(redact, hide_payloads),
         History(),
-        DoctorCache(lambda: _examined(queue, read_only=read_only)),
+        DoctorCache(lambda: _examined(queue, memory, read_only=read_only)),
+        memory,
         Metrics(queue.name, lambda: queue.inspector),
         PartialView(lambda: queue.inspector),
     )
@@ -106,8 +112,9 @@ def _state(inspector: Inspector) -> object:
     return inspector.stats(inspector.glance()[0]), processes, inspector.paused()
 
 
-def _examined(queue: Queue, *, read_only: bool) -> Diagnosis:
-    """Run the doctor with the rights of the dashboard's own user."""
+def _examined(queue: Queue, memory: MemoryCurve, *, read_only: bool) -> Diagnosis:
+    """Run the doctor with the rights of the dashboard's own user, and note the server's memory."""
+    memory.note(count(server(queue.inspector).get("used_memory")))
     roles = ("observer",) if read_only else DASHBOARD_ROLES
     return examine(queue.inspector.transport, app=queue.name, roles=roles)
 

@@ -14,6 +14,7 @@ from streamq.calls import producer as producer_calls
 from streamq.calls import question as question_calls
 from streamq.calls.call import Call, R, all_streams
 from streamq.control import lane_homes
+from streamq.control.flows import Flows
 from streamq.control.heartbeats import WorkerInfo
 from streamq.control.inspector import Inspector
 from streamq.control.overview import TypeStats
@@ -117,6 +118,7 @@ class AppChecks:
         yield self._silent(stats, {one.name for one in alive})
         yield self._due(stats)
         yield from self._recurring()
+        yield from self._flows()
         yield from self._strayed(one.type for one in stats)
         yield self._dying(stats)
         yield from self._too_new(alive)
@@ -161,6 +163,23 @@ class AppChecks:
             fix = "the daemon promotes them: is one running, and does it keep up?"
             return fault(name, f"tasks are overdue by up to {max(overdue):.0f} s", fix)
         return ok(name, f"{sum(one.scheduled for one in stats)} scheduled, none overdue")
+
+    def _flows(self) -> Iterator[Check]:
+        """Flows that do not go on; nothing where there are none."""
+        name, flows = f"flows of {self._app}", Flows(self._transport, self._app, self._shards)
+        listed = flows.all()
+        for unreadable in flows.faults[:FAULTS_SHOWN]:
+            yield fault(name, unreadable, "streamq audit shows what the key holds")
+        off = [one.id for one in listed if one.imbalance]
+        if left := flows.left_behind():
+            said = f"{left} ends of nodes wait for a minute: their flows do not go on"
+            yield fault(name, said, "a daemon takes them: is one running, and does it keep up?")
+        if off:
+            yield fault(name, f"{_list('', off[:3])}: the numbers are off", "streamq audit says by what")
+        if listed and not left and not off:
+            running = sum(one.state in ("running", "failing", "cancelling") for one in listed)
+            failed = sum(one.state == "failed" for one in listed)
+            yield ok(name, f"{running} running, {failed} failed, {len(listed)} in all")
 
     def _recurring(self) -> Iterator[Check]:
         """Schedules that make no runs, or too late; nothing where there are none."""

@@ -16,7 +16,19 @@ Writes = tuple[tuple[str, str], ...]
 """Commands that write, and the kinds of keys that they may write."""
 
 _STREAMS: Final = "high normal low suspect"
+_FLOWS: Final[Writes] = (
+    ("hset hincrby hdel", "flow"),
+    ("hset", "flow_items"),
+    ("hset hdel", "flow_names"),
+    ("set setrange append", "flow_states"),
+    ("zadd zrem", "inbox flows"),
+    ("pexpire", "flow flow_states flow_items flow_results"),
+    ("hdel", "letters"),
+    ("zrem", "dead groups gone"),
+)
+"""Whoever lets flows go on: programs that start them, and workers."""
 _PRODUCES: Final[Writes] = (
+    *_FLOWS,
     ("hincrby", "counters"),
     ("xadd", _STREAMS),
     ("set pexpire lpush ltrim", "writer key rate"),
@@ -33,6 +45,7 @@ _PRODUCES: Final[Writes] = (
     ("del", "closed turns rules"),
 )
 _WORKS: Final[Writes] = (
+    *_FLOWS,
     ("xack xadd xdel xclaim xreadgroup xgroup|create xgroup|delconsumer", _STREAMS),
     (
         "hset",
@@ -41,6 +54,7 @@ _WORKS: Final[Writes] = (
     ("hdel", "index counters cancels heartbeats policy unique after schedules slots steps"),
     ("hincrby", "counters minute quarter"),
     ("xadd pexpire", "live"),
+    ("hset", "flow_results"),
     ("hset hdel pexpire", "mail"),
     ("set pexpire lpush ltrim", "writer key rate doorbell results minute quarter"),
     ("set", "rules"),
@@ -52,6 +66,7 @@ _WORKS: Final[Writes] = (
     ("del", "closed turns rules"),
 )
 _OPERATES: Final[Writes] = (
+    *_FLOWS,
     ("hdel", "letters paused schedules slots limits steps"),
     ("hset", "index actions schedules slots limits steps mail"),
     ("pexpire", "mail"),
@@ -77,26 +92,27 @@ WRITES: Final[dict[str, Writes]] = {"producer": _PRODUCES, "worker": _WORKS, "op
 _CONNECTION: Final = "-@all +@connection -@dangerous -reset -client|tracking"
 """Only commands about the user's own connection. Not tracking: it reveals the names of all changed keys."""
 _READS: Final = (
-    "+cluster|slots +eval +evalsha +exists +get +hexists +hget +hgetall +hkeys +hmget +info +lindex "
-    "+llen +mget +pttl +role +time +xlen +xpending +xrange +zcard +zcount +zrange +zscore"
+    "+cluster|slots +eval +evalsha +exists +get +getrange +hexists +hget +hgetall +hkeys +hmget +info "
+    "+lindex +llen +mget +pttl +role +time +xlen +xpending +xrange +zcard +zcount +zmscore +zrange +zscore"
 )
 _DAEMON: Final = (
-    "+cluster|slots +del +eval +evalsha +exists +get +hdel +hexists +hget +hgetall +hincrby +hlen "
-    "+hmget +hscan +hset +info +lindex +llen +lpush +ltrim +pexpire +pttl +publish +role +sadd +scard +set "
-    "+sismember +smembers "
+    "+append +cluster|slots +del +eval +evalsha +exists +get +getrange +hdel +hexists +hget +hgetall "
+    "+hincrby +hlen +hmget +hscan +hset +info +lindex +llen +lpush +ltrim +pexpire +pttl +publish +role "
+    "+sadd +scard +set +setrange +sismember +smembers "
     "+subscribe +time +unsubscribe +xack +xadd +xautoclaim +xclaim +xdel +xgroup|create "
     "+xgroup|delconsumer +xinfo|consumers +xinfo|groups +xlen +xpending +xrange +zadd +zcard +zcount "
-    "+zrange +zrem +zremrangebyrank +zremrangebyscore +zscore"
+    "+zmscore +zrange +zrem +zremrangebyrank +zremrangebyscore +zscore"
 )
 _VIEWS: Final = (
-    "+acl|whoami +cluster|slots +eval +evalsha +exists +get +hexists +hget +hgetall +hkeys +hlen +hmget "
-    "+hscan +hstrlen +info +llen +lrange +multi +pttl +role +scan +smembers +time +type "
+    "+acl|whoami +cluster|slots +eval +evalsha +exists +get +getrange +hexists +hget +hgetall +hkeys "
+    "+hlen +hmget +hscan +hstrlen +info +llen +lrange +multi +pttl +role +scan +smembers +time +type "
     "+xinfo|consumers +xinfo|groups +xlen +xpending +xrange +xrevrange +zcard +zcount +zlexcount "
     "+zrange +zrevrank +zscan +zscore"
 )
 _ACTS: Final = (
-    "+del +hdel +hincrby +hset +hsetnx +lindex +lpush +ltrim +mget +persist +pexpire +publish +rpop "
-    "+sadd +script|kill +set +srem +subscribe +unsubscribe +xack +xadd +xdel +xgroup|create +zadd +zrem"
+    "+append +del +hdel +hincrby +hset +hsetnx +lindex +lpush +ltrim +mget +persist +pexpire +publish "
+    "+rpop +sadd +script|kill +set +setrange +srem +subscribe +unsubscribe +xack +xadd +xdel "
+    "+xgroup|create +zadd +zmscore +zrem"
 )
 _ADMIN: Final = "~* &* +@all"
 _SENTINEL: Final = (

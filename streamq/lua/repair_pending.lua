@@ -3,7 +3,7 @@
 --
 -- While its worker renews the lease it may still settle it, so it is ended only after being idle for a lease.
 -- The task was accepted and will never complete: as a dead letter it balances the books (dead + 1).
--- USES clock dead_letter end_task lane_ghost memo_drop priority_of unique_lost vanished
+-- USES clock dead_letter end_task lane_ghost memo_drop priority_of unique_lost vanished flow_claim
 -- KEYS stream policy index letters counters
 -- ARGV group place id done default_lease_ms
 -- Returns ended, held (by a live worker) or gone (nothing left to do)
@@ -24,6 +24,7 @@ end
 end_task(id, 'd')
 unique_lost(id)
 memo_drop(id)
+flow_lost(id)
 lane_ghost()
 redis.call('HINCRBY', counters, 'repaired', 1)
 return 'ended'

@@ -87,6 +87,7 @@ if items or noted then
   for key, kind in pairs({[index] = 'hash', [letters] = 'hash', [cancels] = 'hash'}) do
     look(key, kind, redis.pcall('HEXISTS', key, ''))
   end
+  --rich look(inbox, 'sorted set', redis.pcall('ZCARD', inbox))
   --rich for _, key in ipairs({unique, after, steps}) do look(key, 'hash', redis.pcall('HEXISTS', key, '')) end
   for _, key in ipairs({schedule, dead, waiters, gone, groups, expiring}) do
     look(key, 'sorted set', redis.pcall('ZCARD', key))
@@ -134,7 +135,11 @@ if items then
 
   local function end_item(item, how, kept)
     finish(item.id, how, stamp, item.fields and field(item.fields, 'c'), kept)
-    --rich if not item.fields or #item.fields == 0 then unique_lost(item.id) memo_drop(item.id) end
+    --rich if not item.fields or #item.fields == 0 then
+    --rich   unique_lost(item.id)
+    --rich   memo_drop(item.id)
+    --rich   flow_lost(item.id)
+    --rich end
   end
 
   local function bury(item, why, failures)
@@ -156,6 +161,11 @@ if items then
       table.insert(stored[number], item.id)
       table.insert(stored[number], value)
     end
+    --rich if item.node then
+    --rich   stored[item.node] = stored[item.node] or {}
+    --rich   table.insert(stored[item.node], tostring(tonumber(string.sub(item.id, -6)) or ''))
+    --rich   table.insert(stored[item.node], value)
+    --rich end
     count('completed')
     if item.moved or noted then end_item(item, 'c', results ~= '') end
     --rich if not (item.moved or noted) then end_item(item, 'c', results ~= '') end
@@ -316,7 +326,7 @@ for n = at, #ARGV, 5 do
   local item = {place = place, letter = string.sub(place, 1, 1), entry = string.sub(place, 2)}
   item.id, item.moved, item.stream = id ~= '' and id or place, id ~= '', streams[item.letter]
   --rich op, item.hold = string.sub(op, 1, 1), besides[n].hold
-  --rich item.steps, item.suspend = besides[n].steps, besides[n].suspend
+  --rich item.steps, item.suspend, item.node = besides[n].steps, besides[n].suspend, besides[n].node
   local ours = redis.call('XACK', item.stream, group, item.entry) == 1
   if ours then
     local quiet = string.lower(op)
@@ -336,6 +346,8 @@ for number, values in pairs(stored) do
   local life = string.format('%.0f', math.max(1, ms_of(ARGV[first_arg + number - 1])))
   -- GT treats a key without a lifetime, which is a new one, as one that never expires.
   local longer = redis.call('PEXPIRE', key, life, 'GT') == 1
+  --rich -- The results of a flow's nodes are found by the flow.
+  --rich if string.find(key, ':flow_results=', 1, true) then longer = longer or redis.call('PEXPIRE', key, life, 'NX') == 1 or true end
   if not longer and redis.call('PEXPIRE', key, life, 'NX') == 1 then
     -- A new key: lists find it by its minute, or by its name if its tasks started in the schedule. If the
     -- buckets are not a sorted set, lists do not show it.

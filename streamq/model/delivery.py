@@ -40,7 +40,8 @@ class Delivery(NamedTuple):
     trace context of the enqueue call. `claims` is what the task holds until it ends, as the scripts pack it:
     the rich script settles such a delivery. `run` is the name of the schedule that made the task, @, and the
     time that it is for. `fence` is a number that only grows in an ordered lane; 0 elsewhere. `version` is
-    that of the payload. `handed_back` counts how often workers that could not run it gave it back.
+    that of the payload. `handed_back` counts how often workers that could not run it gave it back. `node` is
+    the flow that the task is a node of, its number there, and what it needs of other nodes.
     """
 
     type: str
@@ -60,6 +61,7 @@ class Delivery(NamedTuple):
     fence: int = 0
     version: int = 1
     handed_back: int = 0
+    node: bytes = b""
 
     @property
     def enqueued_ms(self) -> int:

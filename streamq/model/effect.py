@@ -43,5 +43,12 @@ class Suspend(NamedTuple):
     memo: str
 
 
-Effect = Hold | Follow | Stepped | Suspend
+class NodeResult(NamedTuple):
+    """The task is a node of this flow, which keeps its result."""
+
+    flow: str
+    node: int
+
+
+Effect = Hold | Follow | Stepped | Suspend | NodeResult
 """Any of them."""

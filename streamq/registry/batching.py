@@ -116,10 +116,25 @@ class NoHome:
     def flush(self, task: Any) -> None:
         """Do nothing."""
 
-    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
-        raise UsageError(
-            "the handler of a batch has the context of a call for many tasks: it has no steps, follow-ups "
-            "and live events. Enqueue a task of another type for an item that needs them"
-        )
+    def follow(self, task: Any, before: list[Any], calls: Iterable[Any]) -> NoReturn:  # noqa: ARG002
+        """Raise UsageError."""
+        _refuse()
 
-    follow = steps = progress = emit = _refuse
+    def steps(self, task: Any, worker: str) -> NoReturn:  # noqa: ARG002
+        """Raise UsageError."""
+        _refuse()
+
+    def progress(self, task: Any, worker: str, done: float, total: float | None, text: str) -> NoReturn:  # noqa: ARG002
+        """Raise UsageError."""
+        _refuse()
+
+    def emit(self, task: Any, worker: str, value: object) -> NoReturn:  # noqa: ARG002
+        """Raise UsageError."""
+        _refuse()
+
+
+def _refuse() -> NoReturn:
+    raise UsageError(
+        "the handler of a batch has the context of a call for many tasks: it has no steps, follow-ups "
+        "and live events. Enqueue a task of another type for an item that needs them"
+    )

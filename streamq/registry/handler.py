@@ -44,9 +44,9 @@ class Handler:
         self, name: str, function: Callable[..., Any], options: TaskOptions, stated: Iterable[str] = ()
     ) -> None:
         self.name: str = name
-        self.batch_function = function
+        self.batch_function: Callable[..., Any] = function
         """Takes a list of items, if the handler takes batches."""
-        self.function = function
+        self.function: Callable[..., Any] = function
         self.options = options
         self.pool: str = ""
         """The pool of workers that its tasks are for; "" for those that name none."""
@@ -115,7 +115,7 @@ class Handler:
         """Become a handler of single tasks, with the item as their argument."""
         if self.options.executor == "process":
             raise InvalidOption(f"task type {name!r}: batch and executor='process' exclude each other")
-        self._items = next(iter(self.signature.parameters), "")
+        self._items: str = next(iter(self.signature.parameters), "")
         self.signature = batching.signature(name, self.signature)
         self.function = batching.one_by_one(self.batch_function, is_async=self.is_async)
 
@@ -147,6 +147,15 @@ class Handler:
         """Return the arguments of a call as JSON. Raises InvalidArguments or PayloadError."""
         raw = self._arguments.encode(args, kwargs)
         return raw if len(raw) <= self.options.max_payload else self._sized(raw)
+
+    @property
+    def first_argument(self) -> str | None:
+        """The name of its first argument by position; None if it has none."""
+        return self._arguments.first
+
+    def hint(self, argument: str) -> object:
+        """Return the annotation of an argument, or with `return` of the result; None if it has none."""
+        return self._annotations().get(argument)
 
     def payload_by_name(self, given: Mapping[str, object]) -> bytes:
         """Return the same for arguments by name: each a value, or the JSON data of one."""
@@ -185,6 +194,10 @@ class Handler:
         if self.pipeline is None or not result:
             return result
         return self.pipeline.seal(result, About(self.app, delivery.type, "result", str(delivery.id)))
+
+    def hints(self) -> dict[str, object]:
+        """Return the annotations of the arguments and of the result, under `return`."""
+        return self._annotations()
 
     def _annotations(self) -> dict[str, object]:
         try:

@@ -20,6 +20,7 @@ from streamq.worker.control import Control
 from streamq.worker.event_publisher import EventPublisher
 from streamq.worker.executors import Executors
 from streamq.worker.fetcher import Fetcher
+from streamq.worker.flow_nodes import FlowNodes
 from streamq.worker.in_flight import InFlight
 from streamq.worker.latency_sampler import LatencySampler
 from streamq.worker.leases import LeaseEvents, LeaseKeeper, LeaseSources
@@ -50,6 +51,7 @@ class Parts:
     control: Control
     observers: Observers
     event_publisher: EventPublisher
+    flow_nodes: FlowNodes
     listeners: Listeners | None
     recycling: Recycling | None
 
@@ -61,6 +63,7 @@ def assemble(config: WorkerConfig, shards: int, main: asyncio.Task[None] | None)
     attempt_log, event_publisher = AttemptLog(name), EventPublisher(registry.name, name)
     metrics = AttemptMetrics(counters, registry.name, config.types, clocks.ms) if config.metered else None
     latencies = LatencySampler(registry.name, options.heartbeat)
+    flow_nodes = FlowNodes(config)
     servers = ServerEpochs(config, in_flight, lambda held: control.fenced(held))  # noqa: PLW0108 - built below
     settler = Settler(
         config, in_flight, servers, attempt_log,
@@ -81,6 +84,7 @@ def assemble(config: WorkerConfig, shards: int, main: asyncio.Task[None] | None)
         registry, name, limits, executors, clocks, counters, observers,
         on_idle=lambda: shard_fetchers.freed(), opened=config.opened,  # noqa: PLW0108
         closing=lambda: main is not None and main.cancelling() > 0, types=config.types,
+        inputs=flow_nodes.payload,
     )  # fmt: skip
 
     def is_closed(keys: TypeKeys) -> bool:
@@ -98,7 +102,9 @@ def assemble(config: WorkerConfig, shards: int, main: asyncio.Task[None] | None)
         return status.heartbeat(shard, draining=config.stop.requested.is_set())
 
     shard_fetchers = ShardFetchers(config, fetcher, beat)
-    control = Control(config, in_flight, runner, shard_fetchers, observers, event_publisher, attempt_log)
+    control = Control(
+        config, in_flight, runner, shard_fetchers, observers, event_publisher, attempt_log, flow_nodes
+    )
     status = WorkerStatus(
         config, runner, shard_fetchers, in_flight, too_new,
         lambda: leases.lease_ms, lambda: leases.unreachable_since, metrics.adapt if metrics else lambda: None,
@@ -120,6 +126,7 @@ def assemble(config: WorkerConfig, shards: int, main: asyncio.Task[None] | None)
         control,
         observers,
         event_publisher,
+        flow_nodes,
         listeners,
         recycling,
     )

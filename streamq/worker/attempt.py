@@ -27,8 +27,9 @@ class Attempt:
 
     started, deadline: on the monotonic clock; None before the handler is called, or without a timeout.
     stop: why the handler was asked to stop, at the time `stopped`. stack: the handler's stack at the timeout.
-    child: the process that runs it. steps: it may have made steps there. ended: the outcome is decided, even
-    if the handler still runs. items: of a batch, in the order of `all`; verdicts: on each, by its number.
+    child: the process that runs it. payload: with what a flow's node got of others; empty otherwise. steps:
+    it may have made steps there. ended: the outcome is decided, even if the handler still runs. items: of a
+    batch, in the order of `all`; verdicts: on each, by its number.
     """
 
     # Class attributes are the defaults: one attempt is created per task, and most of these never change.
@@ -40,6 +41,7 @@ class Attempt:
     slot: asyncio.Task[None] | None = None
     stack = ""
     child: Child | None = None
+    payload = b""
     ended = False
     steps = False
     items: tuple[Item[Any], ...] | None = None

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Final
 
 from streamq import retry, stored_result
 from streamq.context import CURRENT, Context, end, stepped, store_cursors, told
-from streamq.errors import DecodeError, Interrupted, Suspended
+from streamq.errors import DecodeError, Interrupted, RedisError, Suspended
+from streamq.flows import needs
 from streamq.hooks import await_within
-from streamq.model.effect import Follow
+from streamq.model.delivery import Delivery
+from streamq.model.effect import Effect, Follow, NodeResult
 from streamq.model.outcome import Cancelled, Completed, Died, Expired, HandedBack, Outcome, Retried
 from streamq.payloads.stage import NoKey, UnknownEncoding
 from streamq.registry.handler import Handler
@@ -39,6 +41,8 @@ _NO_RESULT: Final = Completed()
 CURSOR_PATIENCE: Final = 2.0
 """Seconds for which the cursors of an attempt that failed are stored."""
 
+Inputs = Callable[[Delivery], Awaitable[bytes]]
+"""Returns the payload of a flow's node, with what it needs of others."""
 Args = tuple[object, ...]
 Kwargs = dict[str, object]
 
@@ -47,7 +51,7 @@ class Attempts:
     """Runs the attempts of one worker. `on_start` is called before each handler call, when the deadline is
     set. `closing`: returns whether the event loop is being closed."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what it works with
         self,
         registry: Registry,
         worker: str,
@@ -59,6 +63,7 @@ class Attempts:
         closing: Callable[[], bool],
         isolation: Isolation,
         opened: OpenResources,
+        inputs: Inputs | None = None,
     ) -> None:
         self._registry = registry
         self._worker = worker
@@ -69,12 +74,12 @@ class Attempts:
         self._observers = observers
         self._on_start = on_start
         self._closing = closing
-        self._opened = opened
+        self._opened, self._inputs = opened, inputs
         self.too_new: TooNewTasks = TooNewTasks(worker)
         self._suspects = Suspects(isolation, executors.suspects, self._begin)
         self.stopping = False
 
-    async def run(self, attempt: Attempt) -> Outcome | None:
+    async def run(self, attempt: Attempt) -> Outcome | None:  # noqa: C901 - a step more would cost a coroutine
         """Decode the payload, call the handler under its timeout, and return the outcome; None if the
         delivery is fenced."""
         delivery = attempt.held.delivery
@@ -85,8 +90,12 @@ class Attempts:
             if early is not None:
                 return early
         handler = self._registry.handlers[delivery.type]
+        if delivery.node and not isinstance(late := await self._read_inputs(attempt, handler), bytes):
+            return late
         try:
             read = handler.read
+            if attempt.payload:
+                delivery = delivery._replace(payload=attempt.payload)
             args, kwargs = handler.arguments(delivery.payload) if read is None else read(delivery)
         except BaseException as error:  # noqa: BLE001 - also what a user's model raises
             return self._unread(attempt, handler, error)
@@ -110,6 +119,22 @@ class Attempts:
             else self._completed_late(attempt, handler, result)
         )
 
+    async def _read_inputs(self, attempt: Attempt, handler: Handler) -> bytes | Outcome | None:
+        """Read what a flow's node needs of others. Return its payload, or the outcome if it is not to
+        start; None if it is fenced."""
+        held = attempt.held
+        if self._inputs is None:
+            return held.delivery.payload
+        try:
+            attempt.payload = await self._inputs(held.delivery)
+        except (RedisError, asyncio.CancelledError):  # a later attempt reads what this one could not
+            return HandedBack()
+        except Exception as error:  # noqa: BLE001 - whatever stands in Redis is input
+            return self._unread(attempt, handler, error)
+        if held.fenced:
+            return None
+        return attempt.payload if attempt.stop is None else self._early(attempt)
+
     def _unread(self, attempt: Attempt, handler: Handler, error: BaseException) -> Outcome:
         """Return the outcome of a payload that cannot be read: another worker may have what it takes."""
         if isinstance(error, NoKey | UnknownEncoding):
@@ -130,11 +155,14 @@ class Attempts:
         """Return the outcome with the result and the attempt's times; empty if no result is kept."""
         delivery, context = attempt.held.delivery, attempt.context
         follow_ups = end(context) if context is not None else None
-        if follow_ups:
-            attempt.held.effects = (Follow(tuple(follow_ups)),)
+        effects: tuple[Effect, ...] = (Follow(tuple(follow_ups)),) if follow_ups else ()
+        if delivery.node:
+            effects = (*effects, *_of_node(delivery))
+        if effects:
+            attempt.held.effects = effects
         plain = delivery.overrides is None
         retention_ms = handler.retention_ms if plain else failures.retention_ms(handler, delivery)
-        if not retention_ms:
+        if not retention_ms and not delivery.node:
             return _NO_RESULT
         now = time.monotonic()
         started = attempt.started or now
@@ -170,7 +198,10 @@ class Attempts:
             raise asyncio.CancelledError
         attempt.child, attempt.steps = child, True
         context = self._begin(attempt, handler)
-        result = await self._processes.run(child, handler, attempt.held.delivery, context)
+        delivery = attempt.held.delivery
+        if attempt.payload:
+            delivery = delivery._replace(payload=attempt.payload)
+        result = await self._processes.run(child, handler, delivery, context)
         attempt.steps = False  # its context says it; of a child that died nobody knows
         return result
 
@@ -322,6 +353,15 @@ async def _flush(attempt: Attempt, handler: Handler) -> None:
     if handler.home is not None:
         with suppress(Exception, asyncio.CancelledError):
             await asyncio.to_thread(handler.home.flush, attempt.held.delivery)
+
+
+def _of_node(delivery: Delivery) -> tuple[Effect, ...]:
+    """Return what the settlement of a flow's node does: the flow keeps its result."""
+    try:
+        node = needs.read(delivery.node)
+    except DecodeError:
+        return ()
+    return (NodeResult(node.flow, node.number),)
 
 
 async def _leave(attempt: Attempt, context: Context, handler: Handler, error: BaseException) -> None:

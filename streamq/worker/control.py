@@ -16,6 +16,7 @@ from streamq.telemetry import logs
 from streamq.worker.attempt_log import AttemptLog
 from streamq.worker.config import WorkerConfig
 from streamq.worker.event_publisher import EventPublisher
+from streamq.worker.flow_nodes import FlowNodes
 from streamq.worker.in_flight import Held, InFlight
 from streamq.worker.observers import Observers
 from streamq.worker.runner import Runner
@@ -39,10 +40,12 @@ class Control:
         observers: Observers,
         event_publisher: EventPublisher,
         attempt_log: AttemptLog,
+        flow_nodes: FlowNodes,
     ) -> None:
         self._config, self._stop = config, config.stop
         self._in_flight, self._runner, self._shard_fetchers = in_flight, runner, shard_fetchers
         self._observers, self._event_publisher, self._attempt_log = observers, event_publisher, attempt_log
+        self._flow_nodes = flow_nodes
         self._loop = asyncio.get_running_loop()
         self._log = logs.get_logger(worker=config.name)
 
@@ -100,7 +103,8 @@ class Control:
     # -- from the settler --------------------------------------------------------------------------------
 
     def settled(self, ended: list[Ended]) -> None:
-        """Log and publish outcomes, now that Redis has stored them."""
+        """Log and publish outcomes, now that Redis has stored them; let flows go on."""
+        self._flow_nodes.settled(ended)
         observed = self._observers.stored is not None
         for held, outcome in ended:
             if held.failed is not None:

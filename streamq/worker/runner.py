@@ -24,7 +24,7 @@ from streamq.telemetry import logs
 from streamq.telemetry.counters import Counters
 from streamq.worker import failures
 from streamq.worker.attempt import Attempt
-from streamq.worker.attempts import Attempts
+from streamq.worker.attempts import Attempts, Inputs
 from streamq.worker.batches import Batches
 from streamq.worker.executors import Executors
 from streamq.worker.idle_slots import IdleSlots
@@ -61,6 +61,7 @@ class Runner:
         opened: OpenResources,
         closing: Callable[[], bool] = lambda: False,
         types: Sequence[str] = (),
+        inputs: Inputs | None = None,
     ) -> None:
         self._handlers = registry.handlers
         self._concurrency = limits.concurrency
@@ -84,6 +85,7 @@ class Runner:
             closing,
             self,
             opened,
+            inputs,
         )
         self._observers = observers
         self._prefetch = Prefetch()

@@ -28,10 +28,16 @@ def _named(registry: Registry, options: WorkerOptions) -> list[str]:
     if options.types is not None:
         if not options.types:
             raise UsageError("types=() serves nothing: name task types, or omit it to serve all")
-        return list({_known(registry, name) for name in options.types})
+        named = {_known(registry, name) for name in options.types}
+        return sorted(named.union(*(_aliases(registry, name) for name in named)))
     if not registry.handlers:
         raise UsageError(f"app {registry.name!r} has no task types: {_missing_types_fix(registry)}")
     return [name for name, handler in registry.handlers.items() if not handler.pool]
+
+
+def _aliases(registry: Registry, name: str) -> tuple[str, ...]:
+    handler = registry.handlers[name]
+    return () if handler.pool else handler.options.aliases
 
 
 def _in_queues(registry: Registry, options: WorkerOptions, names: list[str]) -> list[str]:
@@ -72,10 +78,10 @@ def _in_pools(registry: Registry, options: WorkerOptions, names: list[str]) -> s
 def _known(registry: Registry, name: str) -> str:
     task_type, mark, pool = name.partition("@")
     try:
-        registry.get(task_type)
+        known = registry.get(task_type).name
     except UnknownTaskType as error:
         raise UnknownTaskType(f"{error}: {_missing_types_fix(registry)}") from None
-    return registry.pooled(task_type, pool).name if mark else task_type
+    return registry.pooled(task_type, pool).name if mark else known
 
 
 def _missing_types_fix(registry: Registry) -> str:

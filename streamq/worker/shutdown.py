@@ -27,6 +27,7 @@ class Shutdown:
     """The shutdown of one worker. helpers: asyncio tasks that are cancelled with it."""
 
     def __init__(self, config: WorkerConfig, parts: Parts, log: Logger) -> None:
+        self._flow_nodes = parts.flow_nodes
         self._runner, self._settler, self._shard_fetchers = parts.runner, parts.settler, parts.shard_fetchers
         self._leases, self._in_flight = parts.leases, parts.in_flight
         self._stop, self._log = config.stop, log
@@ -126,5 +127,6 @@ class Shutdown:
         try:
             async with asyncio.timeout(seconds):
                 await self._settler.flush()
+                await self._flow_nodes.ended()
         except TimeoutError:
             self._log.error("worker.unsettled", tasks=len(self._in_flight))

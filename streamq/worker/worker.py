@@ -187,6 +187,9 @@ class Worker:
         await parts.shard_fetchers.serve(shards)
         if parts.recycling is not None:
             shutdown.helpers.append(asyncio.create_task(parts.recycling.watch_memory()))
+        if self._config.registry.pipeline is not None:
+            watching = parts.flow_nodes.watch(lambda: parts.shard_fetchers.shards)
+            shutdown.helpers.append(asyncio.create_task(watching))
         if self.options.burst:
             shutdown.helpers.append(asyncio.create_task(stop_when_empty(self._config, parts.runner)))
         shutdown.helpers.append(asyncio.create_task(parts.status.measure()))

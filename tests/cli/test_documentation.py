@@ -71,6 +71,7 @@ FILES_RUN_BY: Final = {
     "litestar.md": "tests/web/test_examples.py",
     "flask.md": "tests/web/test_examples.py",
     "tutorial.md": "tests/cli/test_tutorial.py",
+    **dict.fromkeys(("fastapi.md", "litestar.md", "flask.md"), "tests/web/test_examples.py"),
     "migrate.md": "tests/migrate/test_forwarders.py",
 }
 """Pages with blocks that are files (`# name.py` in the first line), and the tests that run them."""
@@ -196,6 +197,22 @@ def test_every_page_is_in_the_index() -> None:
     assert [one for one in others if f"]({one})" not in text] == []
     listed = [path.name for path in sorted((ROOT / "ops").glob("*.md")) if path.name != "README.md"]
     assert [one for one in listed if f"](../../{one})" not in text] == []
+
+
+def test_what_a_visitor_asks_is_two_clicks_away() -> None:
+    """The pages that the table in contributing.md names."""
+    table = page("ops/docs/site/contributing.md").partition("## What a visitor asks")[2].partition("\n## ")[0]
+    answers = {(ROOT / "ops/docs/site" / link).resolve() for link in re.findall(r"\]\(([^)#]+)\)", table)}
+    near = {ROOT / "README.md"}
+    for _ in range(2):
+        near |= {
+            (one.parent / link).resolve()
+            for one in near
+            if one.suffix == ".md" and one.exists()
+            for link in re.findall(r"\]\(([^)#:]+\.md)", one.read_text())
+        }
+    assert len(answers) > 8
+    assert answers <= near
 
 
 def test_every_page_is_where_the_site_is_made_from() -> None:

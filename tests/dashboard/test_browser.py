@@ -177,6 +177,38 @@ async def test_a_worker_is_drained_and_the_log_tells(shop: Shop, address: str, p
     shop.hold.set()
 
 
+async def test_the_head_of_a_task_follows_it(shop: Shop, address: str, page: Page) -> None:
+    """It kept "running" and "Cancel…" beside the result."""
+    await page.goto(f"{address}/tasks/{shop.ids['running']}")
+    await expect(page.locator("h1 .state")).to_have_text("running")
+    await expect(page.get_by_role("link", name="Cancel…")).to_be_visible()
+    shop.hold.set()
+    await expect(page.locator("h1 .state")).to_have_text("completed")
+    await expect(page.get_by_role("link", name="Cancel…")).to_have_count(0)
+    await expect(page.locator("#result")).to_have_text("12")
+
+
+async def test_nothing_selected_is_told_in_place(shop: Shop, address: str, page: Page) -> None:
+    await page.goto(f"{address}/tasks?state=dead")
+    await page.get_by_role("button", name="Purge selected…").click()
+    await expect(page.get_by_text("Nothing is selected")).to_be_visible()
+    assert page.url == f"{address}/tasks?state=dead"
+    await page.locator("input[form=chosen]").first.check()
+    await expect(page.get_by_text("Nothing is selected")).to_be_hidden()
+
+
+async def test_a_wrong_edit_and_copies(shop: Shop, address: str, page: Page) -> None:
+    await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    dead = shop.ids["dead"]
+    await page.goto(f"{address}/tasks/{dead}")
+    await page.locator("button[data-copy='#id']").click()
+    await said(page, "Copied the id.")
+    assert await page.evaluate("navigator.clipboard.readText()") == dead
+    await page.locator("dd time").first.click()
+    await said(page, "Copied 20")
+    await expect(page.locator("dd time").first).to_contain_text("ago)")
+
+
 async def test_a_long_purge_goes_on_by_itself(
     shop: Shop, address: str, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:

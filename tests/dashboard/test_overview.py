@@ -160,7 +160,7 @@ async def test_the_overview_and_the_types_are_one_page(scene: StreamQ) -> None:
             "the archive is being moved",
         ):  # fmt: skip
             assert part in page, part
-        assert re.search(r"legacy_import</a> <span class=\"state warn\">unserved", page)
+        assert re.search(r"legacy_import</a> <span class=\"state warning\">unserved", page)
         assert "Pause…" in page
         assert (await browser.get("/?sort=-dead&show=dead")).text.index(">charge<") > 0
         assert "legacy_import</a> <span" not in (await browser.get("/?show=dead")).text

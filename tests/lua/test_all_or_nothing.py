@@ -13,6 +13,7 @@ import pytest
 from streamq import locks, scripts
 from streamq.calls import audit as audit_calls
 from streamq.calls import daemon as daemon_calls
+from streamq.calls import flows as flow_calls
 from streamq.calls import lanes as lane_calls
 from streamq.calls import listing as listing_calls
 from streamq.calls import live as live_calls
@@ -28,7 +29,7 @@ from streamq.calls.producer import ShardClosed
 from streamq.errors import StreamQError
 from streamq.keys import known_key, type_keys
 from streamq.model.delivery import Delivery
-from streamq.model.effect import Follow, FollowUp, Hold, Stepped, Suspend
+from streamq.model.effect import Follow, FollowUp, Hold, NodeResult, Stepped, Suspend
 from streamq.model.outcome import Cancelled, Completed, Died, Expired, HandedBack, Retried, Settlement
 from streamq.model.reply import Note
 from streamq.model.task import Accepted, IdempotencyKey, NewTask, TaskId
@@ -284,6 +285,61 @@ SCRIPTS: dict[str, Make] = {
 }  # fmt: skip
 
 
+FLOW = "1-000000000001"
+
+
+def flow_of(shard: Shard, *, started: bool = True) -> str:
+    """A flow of two nodes, the second of which waits for the first."""
+    record: dict[str, Any] = {
+        "name": "f", "static": 2, "todo": "0", "d0": "1", "n0": b'{"m":"a","t":"email","l":"n"}',
+        "n1": b'{"m":"b","t":"email","l":"n","a":[0]}',
+    }  # fmt: skip
+    items = [flow_calls.Item(n, ("n", b"{}", "", "", "")) for n in range(2)]
+    shard.run(flow_calls.build_part(shard.s, FLOW, "0", record, items, running=False))
+    if started:
+        shard.run(flow_calls.commit(shard.s, FLOW, "key", "", 2))
+    return FLOW
+
+
+def flow_ready(shard: Shard) -> str:
+    flow_of(shard)
+    shard.run(flow_calls.advance(shard.s, FLOW, ()))
+    return FLOW
+
+
+def flow_ended(shard: Shard) -> str:
+    """The same, when its first node has ended."""
+    flow_ready(shard)
+    shard.run(flow_calls.release(shard.t, shard.s, FLOW, "0", [0]))
+    [delivery] = shard.fetch()
+    effects = (NodeResult(FLOW, 0),)
+    settlement = Settlement(
+        delivery.place, delivery.local, Completed(b"1", 60_000), rich=True, effects=effects
+    )
+    assert shard.run(worker_calls.settle(shard.t, shard.s, "worker", 1, [settlement])) == [True]
+    return FLOW
+
+
+FLOWS: dict[str, Make] = {
+    "flow_build": after(
+        lambda s: flow_of(s, started=False),
+        lambda s: flow_calls.build_part(
+            s.s, FLOW, "0", {"a": 1}, [flow_calls.Item(7, ("x",))], running=False
+        ),
+    ),
+    "flow_commit": after(
+        lambda s: flow_of(s, started=False), lambda s: flow_calls.commit(s.s, FLOW, "key", "", 2)
+    ),
+    "flow_advance": after(flow_ended, lambda s: flow_calls.advance(s.s, FLOW, ["0 c"])),
+    "flow_release": after(flow_ready, lambda s: flow_calls.release(s.t, s.s, FLOW, "0", [0])),
+    "flow_grow": after(flow_ready, lambda s: flow_calls.grow(s.s, FLOW, 0, 2, 3)),
+    "flow_mark": after(flow_of, lambda s: flow_calls.mark(s.s, FLOW, "cancel", note=NOTE)),
+    "flow_keep": after(flow_of, lambda s: flow_calls.keep(s.s, FLOW, 5, "running")),
+    "flow_renew": after(flow_of, lambda s: flow_calls.renew(s.s, FLOW, [s.s.flow_states(FLOW)], 60_000)),
+}
+SCRIPTS.update(FLOWS)
+
+
 GATED = {
     "gate": "3;1000000;3;1;;;2;1000000;2;1",
     "lane": "to",
@@ -488,6 +544,7 @@ def test_a_key_of_the_wrong_kind_leaves_all_or_nothing(name: str, transport: Syn
 STREAMS = {"high", "normal", "low", "suspect"}
 KINDS_OF = {
     "stream": STREAMS, "streams": STREAMS, "keys": {"key"}, "beats": {"workers"}, "details": {"heartbeats"},
+    "flow_pages": {"flow_states", "flow_items", "flow_results"},
 }  # fmt: skip
 """What kinds of keys the names stand for that are none of a kind."""
 

@@ -168,10 +168,11 @@ class StepFuzz:
         if (found := self.one()) is None:
             return
         held, known = found
-        outcome = self.chance.choice(
-            [Completed(b"1", FAR), Completed(), Cancelled(), Retried(0, b"[]"), Retried(FAR, b"[]"),
-             Died("attempts", b"[]"), HandedBack(started=True)]
-        )  # fmt: skip
+        outcomes: list[Outcome] = [
+            Completed(b"1", FAR), Completed(), Cancelled(), Retried(0, b"[]"), Retried(FAR, b"[]"),
+            Died("attempts", b"[]"), HandedBack(started=True),
+        ]  # fmt: skip
+        outcome = self.chance.choice(outcomes)
         effects: tuple[Effect, ...] = (Stepped(),) if known.memos else ()
         if self.chance.random() < 0.5:
             self.follow_ups += 1

@@ -17,7 +17,11 @@ from streamq import (
     Bound,
     Context,
     Depends,
+    Failure,
+    FlowHandle,
+    FlowState,
     Item,
+    Node,
     RateLimit,
     Retry,
     SignalAnswer,
@@ -109,6 +113,54 @@ async def right() -> None:
     function: Callable[[int], str] = resize
     function(1)
     await Worker(app, WorkerOptions(concurrency=10, drain_timeout="1m")).run()
+
+
+def fetch_page(url: str) -> str:
+    return url
+
+
+fetching = app.task(fetch_page)
+
+
+@app.task
+async def counted(page: str, least: int = 0) -> int:
+    return len(page) + least
+
+
+@app.task
+async def summed(parts: list[int]) -> int:
+    return sum(parts)
+
+
+@app.task
+async def urls() -> list[str]:
+    return []
+
+
+async def flows() -> None:
+    wf = app.flow("import")
+    page = wf.add(fetching.bind("https://example.org"), name="page", on_error="fail")
+    assert_type(page, Node[str])
+    assert_type(page.output, str)
+    assert_type(page.outcome, str | Failure)
+    number = wf.add(counted.bind(page.output), after=page)
+    pages = wf.map(fetching, wf.add(urls.bind()))
+    assert_type(pages, Node[list[str]])
+    numbers = wf.map(counted, ["a", "b"], fixed={"least": 3})
+    wf.add(summed.bind(numbers.output)).then(summed.bind([number.output, number.output]))
+    assert_type(wf.start(key="import:17"), FlowHandle)
+    assert_type(await (await wf.astart()).astatus(), FlowState)
+    wf.add(summed.bind(number.output))  # error
+    wf.add(counted.bind(number.output))  # error
+    wf.add(counted.bind(page))  # error
+    wf.add(counted.bind(page.outcome))  # error
+    wf.map(counted, [1, 2])  # error
+    wf.map(counted, page)  # error
+    wf.add(counted)  # error
+    wf.add(counted.bind("a"), after=3)  # error
+    wf.add(counted.bind("a"), on_error="skip")  # error
+    text: str = number.output  # error
+    print(text)
 
 
 async def wrong() -> None:

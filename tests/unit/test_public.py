@@ -19,6 +19,7 @@ from streamq.version import package_version
 MADE_BY_THE_APP = (
     "TaskHandle", "TaskType", "Inspector", "AsyncInspector", "Admin", "AsyncAdmin", "Tail", "AsyncTail",
     "Context", "Schedules", "AsyncSchedules", "Lifespan", "TaskEvents", "KeyedTask",
+    "FlowGraph", "FlowHandle", "Node", "Flows", "AsyncFlows",
 )  # fmt: skip
 """Programs get these from an app: what their constructors take is nobody's business."""
 
@@ -26,7 +27,7 @@ ELSEWHERE = {
     *dir(builtins), *dir(typing), "AbstractAsyncContextManager", "AbstractContextManager", "AsyncIterator",
     "Awaitable", "Callable", "Coroutine", "Iterable", "Iterator", "Mapping", "Path", "Sequence",
     "TracebackType", "date", "datetime", "socket", "timedelta", "A", "P", "R", "F", "T", "C_co", "T_co",
-    "Listener",
+    "Listener", "Kind",
 }  # fmt: skip
 
 

@@ -9,7 +9,12 @@ import pytest
 
 from streamq import keys, scripts
 
+_FLOW = {"flow", "flow_states"}
 GIVEN = {
+    "audit_flow": _FLOW,
+    "flow_advance": _FLOW, "flow_commit": {*_FLOW, "flow_pages"}, "flow_grow": _FLOW, "flow_mark": _FLOW,
+    "flow_build": {"flow", "flow_items"}, "flow_release": {*_FLOW, "flow_items"},
+    "flow_inputs": {*_FLOW, "flow_results"}, "flow_renew": {"flow", "flow_pages"}, "flow_keep": {"flow"},
     "announce": {"apps"}, "audit_keys": {"keys"}, "audit_pending": {"stream"}, "audit_stream": {"stream"},
     "beat": {"beats", "details"}, "enqueue": {"writer", "keys"}, "fetch": {"streams"}, "forget": {"kept"},
     "emit": {"live"}, "signal": {"mail"}, "take_signal": {"mail"},
@@ -117,7 +122,8 @@ def test_a_kind_of_key_is_said_once() -> None:
         assert keys.VALUES[name] == kind.value
         assert (name in keys.MORTAL) == kind.mortal
         made = getattr(t, name, None) or getattr(s, name)
-        key = made if isinstance(made, str) else made(0 if name in ("minute", "quarter") else "d0-1")
+        given = {"minute": (0,), "quarter": (0,), "flow_items": ("0-1", "0"), "flow_results": ("0-1", 5)}
+        key = made if isinstance(made, str) else made(*given.get(name, ("d0-1",)))
         known = keys.known_key("shop", key)
         assert known is not None
         assert known.kind == name

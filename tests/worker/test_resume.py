@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tenacity import wait_none
@@ -162,9 +163,10 @@ async def test_mistakes_are_told(app: StreamQ) -> None:
     @app.task(max_attempts=1)
     async def export() -> int:
         context = get_context()
-        for source, key in ((iter, None), ([1], len), (5, None)):
+        wrong: list[tuple[Any, Any]] = [(iter, None), ([1], len), (5, None)]
+        for source, key in wrong:
             with pytest.raises(UsageError):
-                async for _ in context.resume(source, key=key):  # type: ignore[call-overload]
+                async for _ in context.resume(source, key=key):
                     pass
         async for _ in context.resume([1], name="one"):
             pass

@@ -74,6 +74,11 @@
     document.addEventListener("visibilitychange", () => { if (document.hidden) quiet(); else { listen(); soon(); } });
     addEventListener("pagehide", quiet);
     addEventListener("pageshow", listen);
+    // A session that has ended: the page itself leads to the login.
+    document.addEventListener("htmx:after:request", (event) => {
+      const response = event.detail && event.detail.ctx && event.detail.ctx.response;
+      if (response && response.status === 401) location.reload();
+    });
     document.addEventListener("htmx:after:swap", () => { dress(); mark(); });
   }
 

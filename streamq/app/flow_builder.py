@@ -1,0 +1,236 @@
+"""How a declared flow is stored and started: in bounded parts, then at once.
+
+Owns what stands in a flow's record and in its items; `lua/lib/flow_open.lua` and `lua/flow_release.lua`
+read it. Nothing runs before the last call, and the parts of a program that died expire. Does no I/O.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, NamedTuple
+
+import orjson
+
+from streamq import joining
+from streamq.calls import flows as calls
+from streamq.calls import producer as producer_calls
+from streamq.calls.call import Arg
+from streamq.calls.flows import Item
+from streamq.client.flows import announce, register, reopen
+from streamq.errors import OutcomeUnknown
+from streamq.features import FLOWS, needing
+from streamq.flow import Flow, ask
+from streamq.flows.advancing import advance, page_of
+from streamq.flows.flow_id import FlowId, new_local
+from streamq.keys import FLOW_PAGE, ShardKeys, shard_keys
+from streamq.model.task import LETTER, NewTask
+from streamq.registry.handler import Handler
+from streamq.registry.registry import Registry
+from streamq.shards import shard_of
+
+_MOST_BYTES: Final = 1_048_576
+"""Bytes of one call, unless a single node has more."""
+_TRIES: Final = 5
+
+
+@dataclass(slots=True)
+class Declared:
+    """A node. waits: the nodes that it waits for. tail: what it needs of them, as `flows.needs` writes it.
+    source: the node whose list a map goes over; items: the payloads of its children if that is a list of the
+    program; argument: which the item is."""
+
+    name: str
+    handler: Handler
+    kind: Literal["task", "map"]
+    waits: list[int]
+    task: NewTask
+    tail: str
+    tolerated: bool
+    source: int | None = None
+    argument: str = ""
+    items: list[bytes] | None = None
+    children: list[int] = field(default_factory=list[int])
+
+
+class Declares(NamedTuple):
+    """A flow: its name, its nodes, and the number of the one that runs if it fails."""
+
+    name: str
+    nodes: Sequence[Declared]
+    on_failure: int | None
+    fail_fast: bool
+
+
+class Built(NamedTuple):
+    """A flow that was started. duplicate: another call has started it, with the same key."""
+
+    id: FlowId
+    duplicate: bool
+
+
+class _Part(NamedTuple):
+    """What one call stores."""
+
+    page: str
+    record: Mapping[str, Arg]
+    items: Sequence[Item]
+
+
+def start(registry: Registry, declared: Declares, key: str) -> Flow[Built]:
+    """Store a flow and start it; return the one that has the key if there is one."""
+    if registry.record is None:
+        yield from announce(registry)
+    shard = shard_of(key, registry.shards) if key else secrets.randbelow(registry.shards)
+    s = shard_keys(registry.name, shard)
+    before, gone = (yield from _holder(s, key)) if key else ("", "")
+    if before:
+        return Built(FlowId(declared.name, shard, before), duplicate=True)
+    yield from _registered(registry, declared, shard)
+    local = new_local(round(time.time() * 1000))
+    for _ in range(_TRIES):
+        pages: dict[str, None] = {}
+        for part in _parts(declared, key):
+            call = calls.build_part(s, local, part.page, part.record, part.items, running=False)
+            yield from ask(call)
+            pages[s.flow_items(local, part.page)] = None
+        done = yield from ask(calls.commit(s, local, key, gone, _number(declared), list(pages)))
+        if done.answer == "closed":
+            yield from reopen(registry.name, shard, producer_calls.is_closed(s))
+        if done.answer == "started":
+            yield from advance(s, local, pipeline=registry.pipeline)
+            return Built(FlowId(declared.name, shard, local), duplicate=False)
+        if done.answer == "before":
+            before, gone = yield from _holder(s, key)
+            if before:
+                return Built(FlowId(declared.name, shard, before), duplicate=True)
+    raise OutcomeUnknown(
+        f"flow {declared.name!r} could not be stored: its parts expired before it was started"
+    )
+
+
+def _holder(s: ShardKeys, key: str) -> Flow[tuple[str, str]]:
+    """Return the flow that has a key, and one that had it and is gone."""
+    found = yield from ask(calls.named(s, key))
+    if not found:
+        return "", ""
+    [state] = yield from ask(calls.record(s, found, ["state"]))
+    return (found, "") if state is not None else ("", found)
+
+
+def _registered(registry: Registry, declared: Declares, shard: int) -> Flow[None]:
+    """Register the types of the nodes, once in a process."""
+    for name in dict.fromkeys(node.handler.name for node in declared.nodes):
+        yield from register(registry, name, shard)
+        registry.registered.add((name, shard))
+
+
+def _number(declared: Declares) -> int:
+    return len(declared.nodes) + sum(len(node.items or ()) for node in declared.nodes)
+
+
+# -- what is stored ------------------------------------------------------------------------------------
+
+
+def _parts(declared: Declares, key: str) -> Iterator[_Part]:
+    """Yield what is to be stored, in calls of bounded size."""
+    nodes = declared.nodes
+    for node in nodes:
+        node.children = []
+    for number, node in enumerate(nodes):
+        for parent in node.waits:
+            nodes[parent].children.append(number)
+    record = _head(declared, key)
+    for page in range(0, len(nodes), FLOW_PAGE):
+        rows = list(enumerate(nodes[page : page + FLOW_PAGE], page))
+        for number, node in rows:
+            record |= _fields(number, node)
+        items = [Item(number, _values(node)) for number, node in rows if node.kind == "task"]
+        yield from _sized(page_of(-1, page // FLOW_PAGE), items, record)
+        record = {}
+    for number, node in enumerate(nodes):
+        items = [Item(n, (payload,)) for n, payload in enumerate(node.items or ())]
+        for n in range(0, len(items), FLOW_PAGE):
+            yield from _sized(page_of(number, n // FLOW_PAGE), items[n : n + FLOW_PAGE])
+
+
+def _sized(page: str, items: Sequence[Item], record: Mapping[str, Arg] | None = None) -> Iterator[_Part]:
+    """Yield the items of a page, and fields of the record, in calls of bounded size."""
+    fields = record or {}
+    part: list[Item] = []
+    size = 0
+    for item in items:
+        more = sum(len(value) for value in item.values if not isinstance(value, int))
+        if part and size + more > _MOST_BYTES:
+            yield _Part(page, fields, part)
+            part, size, fields = [], 0, {}
+        part.append(item)
+        size += more
+    if part or fields:
+        yield _Part(page, fields, part)
+
+
+def _head(declared: Declares, key: str) -> dict[str, Arg]:
+    """Return what the record says of the flow as a whole."""
+    nodes = declared.nodes
+    roots = [n for n, node in enumerate(nodes) if not node.waits and n != declared.on_failure]
+    last = [n for n, node in enumerate(nodes) if not node.children and n != declared.on_failure]
+    first, maps = len(nodes), list[str]()
+    for number, node in enumerate(nodes):
+        if node.items is not None:
+            maps.append(f"{number}:{first}:{len(node.items)}")
+            first += len(node.items)
+    return {
+        "name": declared.name,
+        "key": key,
+        "static": len(nodes),
+        "todo": " ".join(map(str, roots)),
+        "last": " ".join(map(str, last)),
+        "maps": " ".join(maps),
+        "controls": " ".join(str(n) for n, node in enumerate(nodes) if node.kind == "map"),
+        "tolerant": " ".join(str(n) for n, node in enumerate(nodes) if node.tolerated),
+        "on_failure": "" if declared.on_failure is None else declared.on_failure,
+        "fail_fast": int(declared.fail_fast),
+    }
+
+
+def _fields(number: int, node: Declared) -> dict[str, Arg]:
+    """Return what the record says of a node."""
+    told: dict[str, object] = {"m": node.name, "t": node.handler.name, "l": LETTER[node.task.priority]}
+    if node.waits:
+        told["a"] = node.waits
+    if node.tolerated:
+        told["c"] = True
+    if node.kind == "map":
+        told["k"] = "map"
+    found: dict[str, Arg] = {f"n{number}": orjson.dumps(told)}
+    if node.children:
+        found[f"d{number}"] = " ".join(map(str, node.children))
+    if node.kind == "map":
+        found[f"c{number}"] = orjson.dumps([_plain(value) for value in _values(node)])
+        if node.source is not None:
+            found |= {f"s{number}": node.source, f"i{number}": node.argument, f"f{number}": node.task.payload}
+    return found
+
+
+def _plain(value: Arg) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _values(node: Declared) -> list[Arg]:
+    """Return an item as `flow_release` reads it. The payload of a map's call is that of its children."""
+    task = node.task
+    head = LETTER[task.priority]
+    if task.due is not None:
+        head += f"{'@' if task.absolute else '+'}{task.due}"
+    told = joining.parts(task.joins)
+    lane, cost = str(told.get("lane", "")), str(told.get("cost", ""))
+    if "lane" in told and not lane:
+        lane = "\1"
+    payload: Arg = b"" if node.kind == "map" else task.payload
+    values: list[Arg] = [head, payload, node.tail, lane, cost]
+    for name, value in needing(task.fields, FLOWS):
+        values += (name, value)
+    return values

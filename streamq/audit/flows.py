@@ -1,0 +1,76 @@
+"""The faults of a shard's flows: their books, nodes whose task is gone, and what nobody takes out of the
+inbox.
+
+Owns what a sound flow is: its numbers are those of its nodes' states, and a released node has a task, or a
+row in the inbox. Writes only a row of the inbox, for a node whose task is gone.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from streamq.calls import flows as calls
+from streamq.calls import question as question_calls
+from streamq.calls.audit import Fault
+from streamq.calls.flows import Audited
+from streamq.calls.locate import locate
+from streamq.flow import Flow, Pause, ask
+from streamq.keys import ShardKeys, shard_keys, type_keys
+from streamq.model.task import LIVING, NAME_PATTERN
+
+LATE_MS: Final = 60_000
+"""Ms after which a row of the inbox was left behind: a daemon takes them within seconds."""
+_STEP: Final = 100
+_SECOND_LOOK: Final = 1.0
+
+
+def faults(s: ShardKeys) -> Flow[tuple[int, list[Fault]]]:
+    """Return how many flows a shard has, and their faults. Raises ServerError."""
+    flows = yield from ask(calls.listed(s))
+    found: list[Fault] = []
+    for flow in flows:
+        found += yield from _flow(s, flow)
+    now = yield from ask(question_calls.now(s.inbox))
+    rows = yield from ask(calls.inbox(s, now - LATE_MS, 100))
+    found += [Fault("stuck_flow", f"{row.flow} {row.what}") for row in rows]
+    return len(flows), found
+
+
+def _flow(s: ShardKeys, flow: str) -> Flow[list[Fault]]:
+    found: list[Fault] = []
+    first = 0
+    while first >= 0:
+        look = yield from ask(calls.audit(s, flow, first, _STEP))
+        if look.wrong and first == 0:
+            found.append(Fault("flow_books_off", f"{flow}: {look.wrong}"))
+        suspects = yield from _lost(s, look)
+        if suspects:
+            yield Pause(_SECOND_LOOK)  # it may have ended just now, and have its row in the inbox taken
+            again = yield from ask(calls.audit(s, flow, first, _STEP))
+            waiting = {
+                row.what for row in (yield from ask(calls.inbox(s, 10**15, 10_000))) if row.flow == flow
+            }
+            lost = sorted(suspects & (yield from _lost(s, again)))
+            gone = [node for node in lost if not any(row.startswith(f"{node} ") for row in waiting)]
+            found += [Fault("lost_node", f"{flow} {node}") for node in gone]
+        first = look.next
+    return found
+
+
+def _lost(s: ShardKeys, look: Audited) -> Flow[set[int]]:
+    """Return the released nodes whose task does not live."""
+    found: set[int] = set()
+    for node, name, local in look.released:
+        if not NAME_PATTERN.fullmatch(name):
+            continue
+        located = yield from ask(locate(type_keys(s.app, s.shard, name), local))
+        if located.state not in LIVING:
+            found.add(node)
+    return found
+
+
+def write_off(s: ShardKeys, where: str) -> Flow[bool]:
+    """Tell a flow that a node of it has died whose task is gone."""
+    s = shard_keys(s.app, s.shard)
+    now = yield from ask(question_calls.now(s.inbox))
+    return (yield from ask(calls.tell(s, f"{where} d", now)))

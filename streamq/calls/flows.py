@@ -1,0 +1,229 @@
+"""Build the calls of flows: store the parts of one, start it, take what has ended, release nodes, read.
+
+Owns what is sent and how replies are parsed. Every script may be sent twice: it changes nothing then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple
+
+from streamq.calls.call import FLOW_LIFE_MS, Arg, Call, Reply, build, number, pairs, text
+from streamq.calls.producer import NO_NOTE
+from streamq.keys import ShardKeys, TypeKeys
+from streamq.model.reply import Note
+
+BUILD_MS: Final = 3_600_000
+"""Ms after which the parts of a flow expire that was never started."""
+LOOK_MS: Final = 600_000
+"""Ms after its start at which a daemon looks after a flow."""
+MOST: Final = 100_000
+"""The most nodes of a flow, the children of maps included."""
+
+Mark = Literal["cancel", "fail", "retry"]
+
+
+class Item(NamedTuple):
+    """What a node is to do: its number in its page's key, and the values: the payload alone for a child of a
+    map; head, payload, needs, lane, cost and fields for others."""
+
+    number: int
+    values: Sequence[Arg]
+
+
+class Ready(NamedTuple):
+    """A node that may run. map: of which it is a child, -1 for none. cut: it is a map whose list is to be
+    cut."""
+
+    number: int
+    type: str
+    map: int
+    cut: bool
+
+
+class Advanced(NamedTuple):
+    """state: '' if there is no such flow. more: there are more nodes to look at."""
+
+    state: str
+    more: bool
+    ready: list[Ready]
+
+
+class InboxRow(NamedTuple):
+    """What waits in the inbox for a flow. what: a node's number and how it ended, or `look`."""
+
+    flow: str
+    what: str
+
+
+def build_part(
+    s: ShardKeys, flow: str, page: str, record: Mapping[str, Arg], items: Iterable[Item], *, running: bool
+) -> Call[bool]:
+    """Store fields of the record and items of a page. running: of a flow that runs, else of one that is being
+    built. Returns whether it is in that state."""
+    life = FLOW_LIFE_MS if running else BUILD_MS
+    args: list[Arg] = ["running" if running else "building", life, len(record)]
+    for name, value in record.items():
+        args += (name, value)
+    for item in items:
+        args += (item.number, len(item.values), *item.values)
+    return build("flow_build", args, bool, s=s, flow=s.flow(flow), flow_items=s.flow_items(flow, page))
+
+
+class Committed(NamedTuple):
+    """started, lost (the parts have expired), closed (the shard was retired), or before: `flow` has the
+    key."""
+
+    answer: str
+    flow: str
+
+
+def commit(
+    s: ShardKeys, flow: str, key: str, gone: str, nodes: int, pages: Sequence[str] = ()
+) -> Call[Committed]:
+    """Start a flow. gone: a flow that had the key and is no longer stored. pages: the keys of its items."""
+    args = (flow, key, gone, nodes, FLOW_LIFE_MS, LOOK_MS)
+    return build("flow_commit", args, _committed, s=s, **_record(s, flow), flow_pages=pages)
+
+
+def _committed(reply: list[Reply]) -> Committed:
+    return Committed(text(reply[0]), text(reply[1]) if len(reply) > 1 else "")
+
+
+def _record(s: ShardKeys, flow: str) -> dict[str, Any]:
+    return {"flow": s.flow(flow), "flow_states": s.flow_states(flow)}
+
+
+def advance(s: ShardKeys, flow: str, rows: Iterable[str]) -> Call[Advanced]:
+    """Take rows of one flow out of the inbox, and return who may run. A row: a node's number and how it
+    ended."""
+    return build("flow_advance", (flow, *rows), _advanced, s=s, **_record(s, flow))
+
+
+def _advanced(reply: list[Reply]) -> Advanced:
+    return Advanced(text(reply[0]), bool(reply[1]), [_ready(*row) for row in reply[2:]])
+
+
+def _ready(node: int, task_type: bytes, of: int | bytes, kind: bytes) -> Ready:
+    return Ready(node, text(task_type), of if isinstance(of, int) else -1, kind == b"m")
+
+
+def release(
+    t: TypeKeys, s: ShardKeys, flow: str, page: str, nodes: Sequence[int], of: int = -1, first: int = 0
+) -> Call[int]:
+    """Let nodes of one type and page become tasks. of, first: the map and the number of its first child."""
+    keys = {**_record(s, flow), "flow_items": s.flow_items(flow, page)}
+    args: list[Arg] = [flow, t.type, "" if of < 0 else of, first, s.wake, *nodes]
+    return build("flow_release", args, int, t, s, **keys)
+
+
+def grow(s: ShardKeys, flow: str, node: int, first: int, children: int) -> Call[int]:
+    """Give the children of a map their numbers. Returns 1, 0 if it is done or the flow runs no more, -1 if
+    `first` is taken."""
+    return build("flow_grow", (flow, node, first, children, MOST), int, s=s, **_record(s, flow))
+
+
+def mark(s: ShardKeys, flow: str, what: Mark, node: int = 0, note: Note = NO_NOTE) -> Call[str]:
+    """Cancel, fail or retry a flow. Returns its state before, '' if there is none."""
+    return build("flow_mark", (flow, what, node, *note), text, s=s, **_record(s, flow))
+
+
+def renew(s: ShardKeys, flow: str, pages: Sequence[str], life_ms: int) -> Call[int]:
+    """Give a flow's record and these keys of it a lifetime."""
+    return build("flow_renew", (life_ms,), int, s=s, flow=s.flow(flow), flow_pages=pages)
+
+
+def keep(s: ShardKeys, flow: str, again_ms: int, state: str) -> Call[bool]:
+    """Note when a flow in this state is to be looked after next; forget one that is gone."""
+    return build("flow_keep", (flow, again_ms, state), bool, s=s, flow=s.flow(flow))
+
+
+class Results(NamedTuple):
+    """States and results of nodes, in order. size: their bytes; -1 if they are too large."""
+
+    size: int
+    found: list[tuple[str, bytes]]
+
+
+def results(s: ShardKeys, flow: str, nodes: Sequence[int], most_bytes: int) -> Call[Results]:
+    """Read the states and the results of nodes."""
+    keys = list(dict.fromkeys(s.flow_results(flow, node) for node in nodes))
+    places = {key: n + 1 for n, key in enumerate(keys)}
+    args: list[Arg] = [most_bytes, *(f"{node}:{places[s.flow_results(flow, node)]}" for node in nodes)]
+    return build("flow_inputs", args, _results, s=s, **_record(s, flow), flow_results=keys)
+
+
+def _results(reply: list[Reply]) -> Results:
+    return Results(reply[0], [(text(state), value) for state, value in pairs(reply[1:])])
+
+
+class Audited(NamedTuple):
+    """state: '' if there is no record. wrong: what is wrong with its numbers. next: the node to go on from,
+    -1 at the end. released: number, type and local id of the tasks of released nodes."""
+
+    state: str
+    wrong: str
+    next: int
+    released: list[tuple[int, str, str]]
+
+
+def audit(s: ShardKeys, flow: str, first: int, limit: int) -> Call[Audited]:
+    """Check a flow's numbers, and name its released nodes."""
+    return build("audit_flow", (flow, first, limit), _audited, s=s, **_record(s, flow))
+
+
+def _audited(reply: list[Reply]) -> Audited:
+    state, wrong, following, *rows = reply
+    return Audited(
+        text(state), text(wrong), following, [(n, text(name), text(local)) for n, name, local in rows]
+    )
+
+
+def tell(s: ShardKeys, row: str, now_ms: int) -> Call[bool]:
+    """Put a row into the inbox."""
+    return Call(None, (s.inbox,), ("ZADD", s.inbox, now_ms, row), bool)
+
+
+def record(s: ShardKeys, flow: str, names: Sequence[str]) -> Call[list[bytes | None]]:
+    """Read fields of a flow's record."""
+    key = s.flow(flow)
+    return Call(None, (key,), ("HMGET", key, *names), list)
+
+
+def states(s: ShardKeys, flow: str, first: int = 0, last: int = -1) -> Call[str]:
+    """Read the states of nodes, a letter each."""
+    key = s.flow_states(flow)
+    return Call(None, (key,), ("GETRANGE", key, first, last), text)
+
+
+def inbox(s: ShardKeys, until_ms: int, limit: int) -> Call[list[InboxRow]]:
+    """Read rows of the inbox that are older."""
+    args = ("ZRANGE", s.inbox, "-inf", until_ms, "BYSCORE", "LIMIT", 0, limit)
+    return Call(None, (s.inbox,), args, lambda reply: [_inbox_row(text(row)) for row in reply])
+
+
+def _inbox_row(row: str) -> InboxRow:
+    flow, _, what = row.partition(" ")
+    return InboxRow(flow, what)
+
+
+def due(s: ShardKeys, until_ms: int, limit: int) -> Call[list[str]]:
+    """Return the flows that are to be looked after by now."""
+    args = ("ZRANGE", s.flows, "-inf", until_ms, "BYSCORE", "LIMIT", 0, limit)
+    return Call(None, (s.flows,), args, lambda reply: list(map(text, reply)))
+
+
+def listed(s: ShardKeys) -> Call[list[str]]:
+    """Return all flows of a shard."""
+    return Call(None, (s.flows,), ("ZRANGE", s.flows, 0, -1), lambda reply: list(map(text, reply)))
+
+
+def named(s: ShardKeys, key: str) -> Call[str]:
+    """Return the flow that has a key; '' for none."""
+    args = ("HGET", s.flow_names, f"k{key}")
+    return Call(None, (s.flow_names,), args, lambda reply: "" if reply is None else text(reply))
+
+
+def counted(raw: bytes | None) -> int:
+    """Return a stored number, 0 for anything else."""
+    return number(raw) if raw is not None and raw.isdigit() else 0

@@ -1,0 +1,138 @@
+"""How a flow goes on: what ended is taken out of the inbox, and who may run by now becomes a task.
+
+Owns the order of the calls, which workers, daemons and programs make alike: each changes nothing the second
+time, so any number may. Maps over the list of another node are cut here, as scripts read no payloads. Does no
+I/O: each is a flow of steps (see `streamq.flow`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import orjson
+
+from streamq import stored_result
+from streamq.calls import flows as calls
+from streamq.calls.flows import Item, Ready
+from streamq.errors import DecodeError
+from streamq.flow import Flow, ask
+from streamq.flows.naming import maps, named_task, opened_result, parsed_maps
+from streamq.flows.needs import MOST_BYTES, spliced
+from streamq.keys import FLOW_PAGE, ShardKeys, type_keys
+from streamq.model.task import NAME_PATTERN
+from streamq.payloads.pipeline import SEALED, Pipeline, opened
+from streamq.payloads.stage import About, NoKey
+from streamq.stored import text
+
+MOST_CHILDREN: Final = 10_000
+"""The most children of one map."""
+_TRIES: Final = 20
+
+
+class Sealed(Exception):
+    """The list of a map is sealed, and this process has no keys: a worker cuts it."""
+
+
+def advance(
+    s: ShardKeys, flow: str, rows: Iterable[str] = (), *, pipeline: Pipeline | None = None, reads: bool = True
+) -> Flow[str]:
+    """Take rows of a flow out of the inbox, and let everything run that may. Returns the flow's state.
+
+    pipeline: the stages for payloads. reads: whether this process could read a sealed result.
+    """
+    waiting = list(rows)
+    while True:
+        found = yield from ask(calls.advance(s, flow, waiting[:FLOW_PAGE]))
+        waiting = waiting[FLOW_PAGE:]
+        cut = [one for one in found.ready if one.cut]
+        yield from _release(s, flow, [one for one in found.ready if not one.cut])
+        left = False
+        for one in cut:
+            left = (yield from _cut(s, flow, one.number, pipeline, reads=reads)) or left
+        if not waiting and not left and not found.more and len(found.ready) < FLOW_PAGE:
+            return found.state
+
+
+def _release(s: ShardKeys, flow: str, ready: Sequence[Ready]) -> Flow[None]:
+    """Release nodes, those of one type and page together."""
+    groups: dict[tuple[str, int, int], list[int]] = {}
+    firsts = yield from _firsts(s, flow, {one.map for one in ready if one.map >= 0})
+    for one in ready:
+        first = firsts.get(one.map, 0)
+        groups.setdefault((one.type, one.map, (one.number - first) // FLOW_PAGE), []).append(one.number)
+    for (name, of, page), nodes in groups.items():
+        if not NAME_PATTERN.fullmatch(name):  # a damaged record: the node has died
+            yield from ask(calls.mark(s, flow, "fail", nodes[0]))
+            continue
+        t = type_keys(s.app, s.shard, name)
+        yield from ask(calls.release(t, s, flow, page_of(of, page), nodes, of, firsts.get(of, 0)))
+
+
+def page_of(of: int, page: int) -> str:
+    """Return the name of a page of items. of: the map whose children they are, -1 for none."""
+    return str(page) if of < 0 else f"{of}.{page}"
+
+
+def _firsts(s: ShardKeys, flow: str, of: Iterable[int]) -> Flow[dict[int, int]]:
+    """Return the number of the first child of each of these maps."""
+    if not of:
+        return {}
+    return {node: first for node, (first, _) in (yield from maps(s, flow)).items()}
+
+
+def _cut(s: ShardKeys, flow: str, node: int, pipeline: Pipeline | None, *, reads: bool) -> Flow[bool]:
+    """Cut the list that a map goes over into the arguments of its children; fail the flow if it is none.
+    Returns whether the flow goes on."""
+    try:
+        payloads = yield from _payloads(s, flow, node, pipeline, reads=reads)
+    except (Sealed, NoKey):
+        return False
+    except DecodeError:
+        yield from ask(calls.mark(s, flow, "fail", node))
+        return True
+    for n in range(0, len(payloads), FLOW_PAGE):
+        page, items = page_of(node, n // FLOW_PAGE), payloads[n : n + FLOW_PAGE]
+        if not (yield from ask(calls.build_part(s, flow, page, {}, _numbered(n, items), running=True))):
+            return True
+    for _ in range(_TRIES):
+        first = len((yield from ask(calls.states(s, flow))))
+        if (yield from ask(calls.grow(s, flow, node, first, len(payloads)))) >= 0:
+            return True
+    return True
+
+
+def _numbered(first: int, payloads: Sequence[bytes]) -> list[Item]:
+    return [Item(first + n, (payload,)) for n, payload in enumerate(payloads)]
+
+
+def _payloads(
+    s: ShardKeys, flow: str, node: int, pipeline: Pipeline | None, *, reads: bool
+) -> Flow[list[bytes]]:
+    """Return the payloads of the children of a map over another node's result."""
+    fields = yield from ask(calls.record(s, flow, [f"s{node}", f"i{node}", f"f{node}", "maps"]))
+    source, argument, fixed, ranges = fields
+    _, child = yield from named_task(s, flow, node, {})
+    if source is None or argument is None or fixed is None or child is None or not source.isdigit():
+        raise DecodeError("the record of the map is damaged")
+    found = yield from ask(calls.results(s, flow, [int(source)], MOST_BYTES))
+    if found.size < 0 or not found.found[0][1]:
+        raise DecodeError("the list is too large, or is gone")
+    stored, _ = stored_result.unpack_result("", found.found[0][1])
+    if not reads and SEALED in (stored[:1], fixed[:1]):
+        raise Sealed
+    about = About(s.app, child.type, "payload")
+    raw = yield from opened_result(s, flow, int(source), stored, parsed_maps(ranges))
+    found_ = children(raw, text(argument), opened(fixed, about))
+    return found_ if pipeline is None else [pipeline.seal(one, about) for one in found_]
+
+
+def children(raw: bytes, argument: str, fixed: bytes) -> list[bytes]:
+    """Return the payload of each child. raw: the list as JSON. Raises DecodeError."""
+    try:
+        listed = orjson.loads(raw or b"null")
+    except ValueError:
+        raise DecodeError("the result is not JSON") from None
+    if not isinstance(listed, list) or len(listed) > MOST_CHILDREN:
+        raise DecodeError(f"a map goes over a list of at most {MOST_CHILDREN:,}")
+    return [spliced(fixed, {argument: orjson.dumps(one)}) for one in listed]

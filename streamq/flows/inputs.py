@@ -1,0 +1,165 @@
+"""What a node gets of others: their results as its arguments, read just before its call.
+
+Owns the reading, its bounds, and what a dependent gets of a node that failed. Does no I/O: a flow of steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from streamq import envelope, stored_result
+from streamq.calls import flows as calls
+from streamq.calls.locate import locate
+from streamq.errors import DecodeError
+from streamq.flow import Flow, ask
+from streamq.flows import needs as asked
+from streamq.flows.naming import maps, named_task, opened_result, parsed_maps
+from streamq.flows.needs import MOST_BYTES, Need, NodeOf, OfFailure, OfMap, spliced
+from streamq.keys import ShardKeys, shard_keys, type_keys
+from streamq.model.delivery import Delivery
+from streamq.model.where import Buried
+from streamq.payloads.pipeline import opened
+from streamq.payloads.stage import About, NoKey
+
+AT_ONCE: Final = 1000
+"""Results that one call reads."""
+STATE_NAMES: Final = {
+    "w": "waiting", "q": "ready", "r": "released", "c": "completed", "d": "dead", "x": "cancelled",
+    "e": "expired", "s": "skipped",
+}  # fmt: skip
+"""The states of nodes by their letters: see `lua/lib/flow_open.lua`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What the dependents of a node with `on_error="continue"` get where it failed, instead of its result.
+
+    node: its name. task: the id of its task. state: dead, cancelled or expired. reason: of the dead letter.
+    error: its last error.
+    """
+
+    node: str
+    task: str
+    state: str
+    reason: str = ""
+    error: str = ""
+
+
+def payload_of(app: str, delivery: Delivery) -> Flow[bytes]:
+    """Return the payload of a node's task with what it needs of others. Raises DecodeError, with the reason
+    `inputs`."""
+    node = asked.read(delivery.node)
+    if not node.needs:
+        return delivery.payload
+    s = shard_keys(app, delivery.shard)
+    try:
+        values = yield from _values(s, node)
+        about = About(app, delivery.type, "payload")
+        return spliced(opened(delivery.payload, about), values)
+    except NoKey:
+        raise  # another worker may have it
+    except DecodeError as error:
+        raise DecodeError(str(error), reason="inputs") from None
+
+
+def _values(s: ShardKeys, node: NodeOf) -> Flow[dict[str, bytes]]:
+    ranges = yield from _ranges(s, node)
+    wanted = [number for need in node.needs.values() for number in _numbers(need, ranges)]
+    results = yield from read_results(s, node.flow, list(dict.fromkeys(wanted)), ranges)
+    found = {
+        name: _json(need, ranges, results)
+        for name, need in node.needs.items()
+        if not isinstance(need, OfFailure)
+    }
+    if len(found) < len(node.needs):
+        failure = orjson.dumps((yield from cause_of(s, node.flow)))
+        found |= {name: failure for name, need in node.needs.items() if isinstance(need, OfFailure)}
+    return found
+
+
+def cause_of(s: ShardKeys, flow: str) -> Flow[Failure]:
+    """Return why a flow failed: the first of its nodes that did."""
+    [cause, raw] = yield from ask(calls.record(s, flow, ["cause", "maps"]))
+    if cause is None or not cause.isdigit():
+        return Failure("", "", "dead", "", "the flow could not go on")
+    state = yield from ask(calls.states(s, flow, int(cause), int(cause)))
+    return (yield from failure_of(s, flow, int(cause), state, parsed_maps(raw)))
+
+
+def _ranges(s: ShardKeys, node: NodeOf) -> Flow[Mapping[int, tuple[int, int]]]:
+    if any(isinstance(need, OfMap) for need in node.needs.values()):
+        return (yield from maps(s, node.flow))
+    return {}
+
+
+def _numbers(need: Need, ranges: Mapping[int, tuple[int, int]]) -> Iterable[int]:
+    if isinstance(need, OfFailure):
+        return ()
+    if isinstance(need, OfMap):
+        first, count = ranges.get(need.node, (0, 0))
+        return range(first, first + count)
+    return need if isinstance(need, list) else [need]
+
+
+def _json(need: Need, ranges: Mapping[int, tuple[int, int]], results: Mapping[int, bytes]) -> bytes:
+    if isinstance(need, int):
+        return results[need]
+    return b"[" + b",".join(results[number] for number in _numbers(need, ranges)) + b"]"
+
+
+def read_results(
+    s: ShardKeys,
+    flow: str,
+    nodes: Sequence[int],
+    ranges: Mapping[int, tuple[int, int]],
+    most: int = MOST_BYTES,
+) -> Flow[dict[int, bytes]]:
+    """Return the results of nodes as JSON; of one that failed a Failure. Raises DecodeError."""
+    found: dict[int, bytes] = {}
+    left = most
+    for n in range(0, len(nodes), AT_ONCE):
+        part = nodes[n : n + AT_ONCE]
+        read = yield from ask(calls.results(s, flow, part, left))
+        if read.size < 0:
+            raise DecodeError(
+                f"the results that this node needs have more than {most:,} bytes: return references to "
+                "what is "
+                "stored elsewhere"
+            )
+        left -= read.size
+        for number, (state, raw) in zip(part, read.found, strict=True):
+            found[number] = yield from _one(s, flow, number, state, raw, ranges)
+    return found
+
+
+def _one(
+    s: ShardKeys, flow: str, number: int, state: str, raw: bytes, ranges: Mapping[int, tuple[int, int]]
+) -> Flow[bytes]:
+    if state == "c" and raw:
+        result, _ = stored_result.unpack_result("", raw)
+        return (yield from opened_result(s, flow, number, result, ranges)) or b"null"
+    if state in ("d", "x", "e"):
+        failure = yield from failure_of(s, flow, number, state, ranges)
+        return orjson.dumps(failure)
+    what = "its result is gone" if state == "c" else f"it is {STATE_NAMES.get(state, 'unknown')}"
+    raise DecodeError(f"node {number} of the flow has no result: {what}")
+
+
+def failure_of(
+    s: ShardKeys, flow: str, number: int, state: str, ranges: Mapping[int, tuple[int, int]]
+) -> Flow[Failure]:
+    """Return why a node failed."""
+    name, task = yield from named_task(s, flow, number, ranges)
+    named = STATE_NAMES.get(state, "unknown")
+    if task is None:
+        return Failure(name, "", named)
+    located = yield from ask(locate(type_keys(s.app, s.shard, task.type), task.local))
+    failures = envelope.failures(envelope.fields_dict(located.fields).get("f", b""))
+    last: Mapping[str, Any] = failures[-1] if failures else {}
+    error = f"{last.get('error', '')}: {last.get('message', '')}" if last else ""
+    reason = located.where.reason if isinstance(located.where, Buried) else ""
+    return Failure(name, str(task), named, reason, error)

@@ -1,0 +1,76 @@
+"""Looking after flows: their keys live as long as they run and some time after, and what was cancelled ends.
+
+Owns these lifetimes. Does no I/O: flows of steps, which daemons and programs carry out.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from streamq.calls import flows as calls
+from streamq.calls import producer as producer_calls
+from streamq.calls.call import FLOW_LIFE_MS
+from streamq.flow import Flow, ask
+from streamq.flows.advancing import advance, page_of
+from streamq.flows.naming import parsed_maps, task_id
+from streamq.keys import FLOW_PAGE, ShardKeys, type_keys
+from streamq.stored import text
+
+DAY_MS: Final = 86_400_000
+KEPT_MS: Final = {"completed": DAY_MS, "failed": 30 * DAY_MS, "cancelled": 30 * DAY_MS}
+"""How long a flow that has ended is kept."""
+AGAIN_MS: Final = 5_000
+"""Ms after which tasks of a flow that is to end are asked again."""
+_AT_ONCE: Final = 100
+
+
+def keep(s: ShardKeys, flow: str, now_ms: int) -> Flow[None]:
+    """Give the keys of a flow the lifetime of its state, and note when to look again."""
+    raw = yield from ask(calls.record(s, flow, ["state", "static", "maps", "nodes", "fail_fast"]))
+    state = text(raw[0] or b"")
+    ending = state == "cancelling" or (state == "failing" and raw[4] == b"1")
+    if ending:
+        yield from cancel_released(s, flow)
+        yield from advance(s, flow, reads=False)
+    life = KEPT_MS.get(state, FLOW_LIFE_MS)
+    pages = _pages(s, flow, calls.counted(raw[1]), raw[2], calls.counted(raw[3])) if state else []
+    for n in range(0, len(pages), _AT_ONCE):
+        yield from ask(calls.renew(s, flow, pages[n : n + _AT_ONCE], life))
+    again = now_ms + (AGAIN_MS if ending else life + DAY_MS // 24 if state in KEPT_MS else DAY_MS)
+    yield from ask(calls.keep(s, flow, again, state))
+
+
+def _pages(s: ShardKeys, flow: str, static: int, maps: bytes | None, nodes: int) -> list[str]:
+    """Return the keys of a flow but for its record."""
+    found = [s.flow_states(flow)]
+    found += [s.flow_items(flow, page_of(-1, n)) for n in range(_number(static))]
+    for node, (_, children) in parsed_maps(maps).items():
+        found += [s.flow_items(flow, page_of(node, n)) for n in range(_number(children))]
+    return found + [s.flow_results(flow, n * FLOW_PAGE) for n in range(_number(nodes))]
+
+
+def _number(nodes: int) -> int:
+    return -(-min(nodes, calls.MOST) // FLOW_PAGE)
+
+
+def cancel_released(s: ShardKeys, flow: str) -> Flow[int]:
+    """Cancel the tasks of a flow's nodes, page by page: those that run are asked. Returns how many were
+    cancelled or asked."""
+    [raw] = yield from ask(calls.record(s, flow, ["maps"]))
+    states, ranges, number = (yield from ask(calls.states(s, flow))), parsed_maps(raw), 0
+    for found in re.finditer("r", states):
+        task = yield from task_id(s, flow, found.start(), ranges)
+        if task is not None:
+            keys = type_keys(s.app, s.shard, task.type)
+            answer = yield from ask(producer_calls.cancel(keys, s, task))
+            number += answer in ("cancelled", "requested")
+    rows = yield from _rows(s, flow)
+    yield from advance(s, flow, rows, reads=False)
+    return number
+
+
+def _rows(s: ShardKeys, flow: str) -> Flow[list[str]]:
+    """Return what the inbox has of a flow, of the oldest rows."""
+    found = yield from ask(calls.inbox(s, 10**15, 10_000))
+    return [one.what for one in found if one.flow == flow and one.what != "look"]

@@ -1,0 +1,80 @@
+"""What a node needs of others: the form in which its task names them, and how their results become arguments.
+
+Owns the field `y` of an envelope: the flow's local id, /, the node's number, and if it needs anything / and a
+JSON object: by argument the number of a node, a list of numbers, {"m": number} for the results of a map, or
+{"e": 1} for the failure of the flow.
+Asks no server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from streamq.errors import DecodeError
+
+MOST_BYTES: Final = 8_388_608
+"""The most bytes of results that are handed to one node."""
+
+
+class OfMap(NamedTuple):
+    """The results of all children of a map, in order."""
+
+    node: int
+
+
+class OfFailure(NamedTuple):
+    """Why the flow failed."""
+
+
+Need = int | list[int] | OfMap | OfFailure
+"""A node, several of them, the children of a map, or the failure of the flow."""
+Needs = Mapping[str, Need]
+"""By argument."""
+
+
+class NodeOf(NamedTuple):
+    """A task as a node: its flow's local id, its number, and what it needs."""
+
+    flow: str
+    number: int
+    needs: Needs
+
+
+def written(needs: Needs) -> str:
+    """Return what a node needs as it stands behind its number; '' for nothing."""
+    if not needs:
+        return ""
+    return "/" + orjson.dumps({name: _data(one) for name, one in needs.items()}).decode()
+
+
+def _data(one: Need) -> object:
+    if isinstance(one, OfMap):
+        return {"m": one.node}
+    return {"e": 1} if isinstance(one, OfFailure) else one
+
+
+def read(field: bytes) -> NodeOf:
+    """Read the field of an envelope. Raises DecodeError."""
+    flow, _, rest = field.decode("utf-8", "replace").partition("/")
+    number, _, told = rest.partition("/")
+    try:
+        data = orjson.loads(told) if told else {}
+        return NodeOf(flow, int(number), {str(name): _need(one) for name, one in data.items()})
+    except (ValueError, TypeError, AttributeError, KeyError):
+        raise DecodeError(f"field y does not name a node of a flow: {field[:80]!r}") from None
+
+
+def _need(data: Any) -> Need:
+    if isinstance(data, dict):
+        return OfFailure() if "e" in data else OfMap(int(data["m"]))
+    return [int(one) for one in data] if isinstance(data, list) else int(data)
+
+
+def spliced(payload: bytes, arguments: Mapping[str, bytes]) -> bytes:
+    """Return a payload with more arguments, each as JSON. payload: a JSON object."""
+    more = b",".join(orjson.dumps(name) + b":" + value for name, value in arguments.items())
+    body = payload.strip()[1:-1].strip()
+    return b"{" + (body + b"," + more if body and more else body or more) + b"}"

@@ -1,0 +1,182 @@
+"""What is known of a flow, and of its nodes, for people and for programs that wait for it.
+
+Owns the values and how they are read from the record. What is damaged reads as unknown. Must not write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import orjson
+
+from streamq.calls import flows as calls
+from streamq.flow import Flow, ask
+from streamq.flows.flow_id import FlowId, task_of
+from streamq.flows.inputs import STATE_NAMES
+from streamq.flows.naming import parsed_maps
+from streamq.keys import ShardKeys
+from streamq.model.task import NAME_PATTERN, TaskId
+from streamq.stored import text
+
+FlowState = Literal["running", "failing", "cancelling", "completed", "failed", "cancelled", "unknown"]
+NodeState = Literal[
+    "waiting", "ready", "released", "completed", "dead", "cancelled", "expired", "skipped", "unknown"
+]
+_FLOW_STATES: Final[dict[str, FlowState]] = {
+    "running": "running", "failing": "failing", "cancelling": "cancelling", "completed": "completed",
+    "failed": "failed", "cancelled": "cancelled",
+}  # fmt: skip
+OVER: Final[frozenset[FlowState]] = frozenset({"completed", "failed", "cancelled", "unknown"})
+"""The states in which nothing of a flow runs any more."""
+_COUNTS: Final = ("nodes", "waiting", "released", "done", "skipped", "failed")
+_HEAD: Final = ("state", "name", "key", "started", "ended", "cause", *_COUNTS)
+
+
+@dataclass(frozen=True, slots=True)
+class FlowInfo:
+    """A flow. The books: nodes = waiting + released + done + skipped; failed are a part of done. Times are ms
+    since the epoch by the server's clock. cause: the name of the node that failed first."""
+
+    id: str
+    name: str
+    state: FlowState
+    key: str
+    started_ms: int
+    ended_ms: int | None
+    nodes: int
+    waiting: int
+    released: int
+    done: int
+    skipped: int
+    failed: int
+    cause: str = ""
+
+    @property
+    def imbalance(self) -> int:
+        """By how many nodes the books are off."""
+        return self.nodes - self.waiting - self.released - self.done - self.skipped
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """A node as it was declared. kind: task or map. waits: the names of the nodes that it waits for. task:
+    the id of its task, '' for a map. children: of a map, how many are in each state."""
+
+    name: str
+    number: int
+    kind: Literal["task", "map"]
+    type: str
+    state: NodeState
+    waits: Sequence[str]
+    task: str
+    children: Mapping[NodeState, int]
+    tolerated: bool = False
+
+
+def head(s: ShardKeys, flow: str) -> Flow[FlowInfo]:
+    """Return a flow without its nodes; its state is unknown if there is none."""
+    raw = yield from ask(calls.record(s, flow, _HEAD))
+    told = dict(zip(_HEAD, raw, strict=True))
+    name, state = text(told["name"] or b""), text(told["state"] or b"")
+    name = name if NAME_PATTERN.fullmatch(name) else "unknown"
+    known = _FLOW_STATES.get(state, "unknown")
+    counts = {one: calls.counted(told[one]) for one in _COUNTS}
+    ended = calls.counted(told["ended"]) if told["ended"] else None
+    key = text(told["key"] or b"").partition(":")[2]
+    cause = text(told["cause"] or b"")
+    if cause.isdigit():
+        cause = yield from _name_of(s, flow, int(cause))
+    return FlowInfo(
+        str(FlowId(name, s.shard, flow)),
+        name,
+        known,
+        key,
+        calls.counted(told["started"]),
+        ended,
+        **counts,
+        cause=cause,
+    )
+
+
+def _name_of(s: ShardKeys, flow: str, number: int) -> Flow[str]:
+    [maps] = yield from ask(calls.record(s, flow, ["maps"]))
+    for node, (first, count) in parsed_maps(maps).items():
+        if first <= number < first + count:
+            return f"{(yield from _name_of(s, flow, node))}[{number - first}]"
+    [raw] = yield from ask(calls.record(s, flow, [f"n{number}"]))
+    return str(_told(raw).get("m", number))
+
+
+def _told(raw: bytes | None) -> dict[str, Any]:
+    try:
+        found: Any = orjson.loads(raw or b"{}")
+    except ValueError:
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    kinds: dict[str, type] = {"m": str, "t": str, "l": str, "k": str, "a": list, "c": bool}
+    return {name: value for name, value in found.items() if isinstance(value, kinds.get(name, object))}
+
+
+def nodes(s: ShardKeys, flow: str, first: int = 0, limit: int = 10_000) -> Flow[list[NodeInfo]]:
+    """Return the declared nodes of a flow, in their order, from the number `first`."""
+    [static, maps] = yield from ask(calls.record(s, flow, ["static", "maps"]))
+    last = min(calls.counted(static), first + limit)
+    states, ranges = (yield from ask(calls.states(s, flow))), parsed_maps(maps)
+    read: dict[int, dict[str, Any]] = {}
+    for n in range(0, last, 500):  # also those before: their names are named
+        numbers = range(n, min(n + 500, last))
+        raw = yield from ask(calls.record(s, flow, [f"n{number}" for number in numbers]))
+        read |= {number: _told(one) for number, one in zip(numbers, raw, strict=True)}
+    return [_node(s, flow, number, read, states, ranges) for number in range(first, last)]
+
+
+def _node(
+    s: ShardKeys,
+    flow: str,
+    number: int,
+    read: Mapping[int, dict[str, Any]],
+    states: str,
+    ranges: Mapping[int, tuple[int, int]],
+) -> NodeInfo:
+    told = read[number]
+    kind: Literal["task", "map"] = "map" if told.get("k") == "map" else "task"
+    task_type, letter = told.get("t", ""), told.get("l", "n")
+    task = TaskId(task_type, s.shard, task_of(flow, letter, number)) if kind == "task" and task_type else ""
+    begin, count = ranges.get(number, (0, 0))
+    part = states[begin : begin + count]
+    children: dict[NodeState, int] = {name_of(letter): part.count(letter) for letter in dict.fromkeys(part)}
+    waits = [
+        read.get(parent, {}).get("m", str(parent)) for parent in told.get("a", ()) if isinstance(parent, int)
+    ]
+    state = name_of(states[number : number + 1])
+    return NodeInfo(
+        told.get("m", str(number)),
+        number,
+        kind,
+        task_type,
+        state,
+        waits,
+        str(task),
+        children,
+        told.get("c", False),
+    )
+
+
+def name_of(letter: str) -> NodeState:
+    """Return the state that a letter stands for."""
+    found: Any = STATE_NAMES.get(letter, "unknown")
+    state: NodeState = found
+    return state
+
+
+def last_nodes(s: ShardKeys, flow: str) -> Flow[dict[str, int]]:
+    """Return the nodes that no other node waits for, by name."""
+    [raw] = yield from ask(calls.record(s, flow, ["last"]))
+    found: dict[str, int] = {}
+    for word in text(raw or b"").split():
+        if word.isdigit():
+            found[(yield from _name_of(s, flow, int(word)))] = int(word)
+    return found

@@ -1,0 +1,56 @@
+#!lua flags=no-writes,allow-stale
+-- audit_flow: check the books of a flow at one instant, and name the tasks of its released nodes, so many in one call.
+-- KEYS flow flow_states
+-- ARGV flow_id first limit
+-- Returns {state ('' if there is no record), what is wrong with its numbers or '', the node to go on from or -1, {number, type,
+-- local id}...}
+local names = {'state', 'nodes', 'waiting', 'released', 'done', 'skipped', 'ready', 'maps'}
+local told = {}
+local found = redis.call('HMGET', flow, unpack(names))
+for n, name in ipairs(names) do told[name] = found[n] or nil end
+if not told.state or told.state == 'building' then return {told.state or '', '', -1} end
+local states = redis.pcall('GET', flow_states)
+if type(states) ~= 'string' then return {told.state, 'it has no states', -1} end
+
+local counts = {waiting = 0, released = 0, done = 0, skipped = 0, ready = 0, nodes = #states}
+local book = {w = 'waiting', q = 'waiting', r = 'released', c = 'done', d = 'done', x = 'done', e = 'done', s = 'skipped'}
+for letter, name in pairs(book) do
+  local _, number = string.gsub(states, letter, '')
+  counts[name] = counts[name] + number
+  if letter == 'q' then counts.ready = number end
+end
+local wrong = {}
+for _, name in ipairs(names) do
+  if counts[name] and tonumber(told[name]) ~= counts[name] then
+    wrong[#wrong + 1] = name .. ' ' .. (told[name] or 'missing') .. ', counted ' .. counts[name]
+  end
+end
+
+local maps = {}
+for number, from, count in string.gmatch(told.maps or '', '(%d+):(%d+):(%d+)') do
+  maps[#maps + 1] = {number, tonumber(from), tonumber(count)}
+end
+local function of(n)
+  for _, map in ipairs(maps) do
+    if n >= map[2] and n < map[2] + map[3] then return map[1] end
+  end
+  return tostring(n)
+end
+
+local reply, at = {told.state, table.concat(wrong, '; '), -1}, tonumber(first) + 1
+local ms, random = string.match(flow_id, '^(%d+)%-(%d+)$')
+while ms do
+  at = string.find(states, 'r', at, true)
+  if not at then break end
+  if #reply >= tonumber(limit) + 3 then
+    reply[3] = at - 1
+    break
+  end
+  local good, node = pcall(cjson.decode, redis.call('HGET', flow, 'n' .. of(at - 1)) or '')
+  local has_task = good and type(node) == 'table' and type(node.t) == 'string' and type(node.l) == 'string'
+  if has_task and not (node.k == 'map' and of(at - 1) == tostring(at - 1)) then
+    reply[#reply + 1] = {at - 1, node.t, string.format('%s%s-10%s%06d', node.l, ms, random, at - 1)}
+  end
+  at = at + 1
+end
+return reply

@@ -1,0 +1,255 @@
+-- flow_open(): read the record of a flow; false where there is none that runs or has run.
+-- flow_close(): write the numbers back, and end the flow where nothing is left to do. Returns its state.
+--
+-- `flow_states` has a letter for each node, by number: w waits, q may run and is to be released, r released, c completed,
+-- d dead, x cancelled, e expired, s skipped. The books: nodes = waiting (w, q) + released + done (c, d, x, e) + skipped.
+-- In `flow`, n<number> is a node as JSON, {t: type, k: kind, a: the nodes it waits for, c: its failure is no failure of
+-- the flow}; d<number> are the nodes that wait for it. A map is a node without a task: its children have numbers of
+-- their own (`maps`: map:first:number of children). `todo` are nodes to look at, whether they may run.
+-- USES clock
+-- KEYS flow flow_states flows inbox
+-- ARGV flow_id
+local BOOK = {
+  w = 'waiting', q = 'waiting', r = 'released', c = 'done', d = 'done', x = 'done', e = 'done', s = 'skipped'}
+local FAILED = {d = true, x = true, e = true}
+local LOOKS, WINDOW, PAGE = 200, 400, 200
+local f, f_states, f_new, f_changed, f_written, f_whole, f_nodes, f_maps = {}, '', {}, {}, {}, false, {}, {}
+local COUNTS = {'waiting', 'released', 'done', 'skipped', 'failed', 'ready'}
+
+local function flow_open()
+  local names = {'state', 'on_failure', 'maps', 'todo', 'cause', 'generation', 'controls', unpack(COUNTS)}
+  local found = redis.call('HMGET', flow, unpack(names))
+  for n, name in ipairs(names) do f[name] = found[n] or nil end
+  if not f.state or f.state == 'building' then return false end
+  for _, name in ipairs(COUNTS) do f[name] = tonumber(f[name]) or 0 end
+  f.on_failure, f.todo, f.generation = tonumber(f.on_failure), f.todo or '', tonumber(f.generation) or 0
+  f_states = redis.call('GET', flow_states) or ''
+  for number, first, count in string.gmatch(f.maps or '', '(%d+):(%d+):(%d+)') do
+    f_maps[tonumber(number)] = {number = tonumber(number), first = tonumber(first), count = tonumber(count)}
+  end
+  return true
+end
+
+local function flow_at(n) return f_new[n] or string.sub(f_states, n + 1, n + 1) end
+
+local function flow_count(letter, by)
+  local book = BOOK[letter]
+  if book then f[book] = f[book] + by end
+  if letter == 'q' then f.ready = f.ready + by end
+  if FAILED[letter] then f.failed = f.failed + by end
+end
+
+local function flow_put(n, letter)
+  flow_count(flow_at(n), -1)
+  flow_count(letter, 1)
+  if not f_new[n] then f_changed[#f_changed + 1] = n end
+  f_new[n] = letter
+end
+
+-- Put what was changed into `f_states`; few changes are written one by one, many with the whole at the end.
+local function flow_merge()
+  if #f_changed == 0 then return f_states end
+  if #f_changed > 8 then f_whole = true end
+  table.sort(f_changed)
+  local parts, at = {}, 1
+  for _, n in ipairs(f_changed) do
+    parts[#parts + 1] = string.sub(f_states, at, n)
+    parts[#parts + 1] = f_new[n]
+    at = n + 2
+    if not f_whole then f_written[n] = f_new[n] end
+  end
+  parts[#parts + 1] = string.sub(f_states, at)
+  f_states, f_new, f_changed = table.concat(parts), {}, {}
+  return f_states
+end
+
+local function flow_write()
+  flow_merge()
+  if f_whole then return redis.call('SET', flow_states, f_states, 'KEEPTTL') end
+  for n, letter in pairs(f_written) do redis.call('SETRANGE', flow_states, n, letter) end
+end
+
+-- What is known of a node; nil where it cannot be read.
+local function flow_node(n)
+  if f_nodes[n] == nil then
+    local good, told = pcall(cjson.decode, redis.call('HGET', flow, 'n' .. n) or '')
+    f_nodes[n] = good and type(told) == 'table' and told or false
+  end
+  return f_nodes[n] or nil
+end
+
+local function flow_map_of(n)
+  for _, map in pairs(f_maps) do
+    if n >= map.first and n < map.first + map.count then return map end
+  end
+end
+
+-- Everything that waits is skipped. What was released ends by itself.
+local function flow_skip(cancelled)
+  flow_merge()
+  local last = not cancelled and f.on_failure
+  local waits = last and (flow_at(last) == 'w' or flow_at(last) == 'q')
+  local skipped, number = string.gsub(f_states, '[wq]', 's')
+  if waits then
+    skipped, number = string.sub(skipped, 1, last) .. 'w' .. string.sub(skipped, last + 2), number - 1
+  end
+  f_states, f_whole = skipped, true
+  f.waiting, f.skipped, f.ready, f.todo = f.waiting - number, f.skipped + number, 0, ''
+  for control in string.gmatch(f.controls or '', '%d+') do
+    if flow_at(tonumber(control)) == 'r' then flow_put(tonumber(control), 's') end
+  end
+end
+
+local function flow_fail(cause)
+  if f.state ~= 'running' then return end
+  f.state, f.cause = 'failing', tostring(cause)
+  flow_skip(false)
+  if redis.call('HGET', flow, 'fail_fast') == '1' then redis.call('ZADD', flows, 0, flow_id) end
+end
+
+-- Whether all that a node waits for has ended as it should. Of very many only those are looked at that were not before.
+local function flow_may_run(n, told)
+  local parents, from, noted = told.a or {}, 1, 'u' .. n
+  local long = #parents > 16
+  if long then
+    local generation, seen = string.match(redis.call('HGET', flow, noted) or '', '^(%d+):(%d+)$')
+    if tonumber(generation) == f.generation then from = tonumber(seen) end
+  end
+  for m = from, #parents do
+    local letter = flow_at(parents[m])
+    local fine = letter == 'c' or FAILED[letter] and (flow_node(parents[m]) or {}).c
+    if not fine then
+      if long then redis.call('HSET', flow, noted, f.generation .. ':' .. m) end
+      return false
+    end
+  end
+  return true
+end
+
+local function flow_after(n) f.todo = f.todo .. ' ' .. (redis.call('HGET', flow, 'd' .. n) or '') end
+
+-- How many children of a map are left, how many of them were let run, and the next to be looked at.
+local function flow_counts(map)
+  if not map.left then
+    local found = redis.call('HMGET', flow, 'left:' .. map.number, 'out:' .. map.number, 'next:' .. map.number)
+    map.left, map.out, map.next = tonumber(found[1]) or 0, tonumber(found[2]) or 0, tonumber(found[3]) or map.first
+  end
+  return map
+end
+
+-- Let the next children of a map run.
+local function flow_more(map)
+  local last = map.first + map.count - 1
+  while map.out <= WINDOW / 2 and map.next <= last do
+    flow_merge()
+    local from, to = map.next, math.min(map.next + PAGE, last + 1) - 1
+    local now_ready, number = string.gsub(string.sub(f_states, from + 1, to + 1), 'w', 'q')
+    f_states = string.sub(f_states, 1, from) .. now_ready .. string.sub(f_states, to + 2)
+    f_whole = true
+    f.ready, map.out, map.next = f.ready + number, map.out + number, to + 1
+  end
+end
+
+-- A map begins, or goes on after a retry.
+local function flow_open_map(map)
+  flow_merge()
+  local _, left = string.gsub(string.sub(f_states, map.first + 1, map.first + map.count), 'w', '')
+  map.left, map.out, map.next = left, 0, map.first
+  flow_put(map.number, left == 0 and 'c' or 'r')
+  if left == 0 then flow_after(map.number) else flow_more(map) end
+end
+
+local function flow_ended_child(map)
+  flow_counts(map)
+  map.left, map.out = map.left - 1, map.out - 1
+  if flow_at(map.number) ~= 'r' or f.state ~= 'running' then return end
+  if map.left > 0 then
+    if map.out <= WINDOW / 2 and map.next < map.first + map.count then flow_more(map) end
+    return
+  end
+  flow_put(map.number, 'c')
+  flow_after(map.number)
+end
+
+-- A node has ended. One that had failed before and was requeued by hand only has its success noted.
+local function flow_ended(n, letter)
+  local before = flow_at(n)
+  if before ~= 'r' and not (letter == 'c' and FAILED[before]) then return end
+  flow_put(n, letter)
+  if before ~= 'r' then return end
+  local map = flow_map_of(n)
+  local told = flow_node(map and map.number or n)
+  if letter ~= 'c' and n ~= f.on_failure and not (told and told.c) then flow_fail(n) end
+  if map then return flow_ended_child(map) end
+  if f.state == 'running' then flow_after(n) end
+end
+
+local function flow_look(n)
+  if flow_at(n) ~= 'w' or f.state ~= 'running' or n == f.on_failure then return end
+  local told = flow_node(n)
+  if not told then return flow_fail(n) end
+  if not flow_may_run(n, told) then return end
+  if f_maps[n] then flow_open_map(f_maps[n]) else flow_put(n, 'q') end
+end
+
+-- Look at nodes that may run by now, so many in one call.
+local function flow_look_on()
+  local looks, at = 0, 1
+  while looks < LOOKS and f.state == 'running' do
+    local from, to, n = string.find(f.todo, '(%d+)', at)
+    if not from then
+      f.todo = ''
+      break
+    end
+    at, looks = to + 1, looks + 1
+    flow_look(tonumber(n))
+    if f.todo == '' then at = 1 end  -- the flow has failed
+  end
+  f.todo = string.match(string.sub(f.todo, at), '^%s*(.-)%s*$')
+end
+
+local function flow_end(stamp)
+  local last = f.on_failure
+  if f.state == 'running' and f.todo == '' then
+    local waits = last and flow_at(last) == 'w' and 1 or 0
+    -- Nothing may wait for what cannot come.
+    if f.waiting > waits and f.released == 0 and f.ready == 0 then flow_fail('none') end
+    if f.state == 'running' and f.waiting == waits and f.released == 0 then
+      if waits == 1 then flow_put(last, 's') end
+      f.state = 'completed'
+    end
+  end
+  if f.state == 'failing' and f.released == 0 then
+    if last and flow_at(last) == 'w' then flow_put(last, 'q') end
+    if f.waiting == 0 then f.state = 'failed' end
+  end
+  if f.state == 'cancelling' and f.released == 0 then f.state = 'cancelled' end
+  local over = f.state == 'completed' or f.state == 'failed' or f.state == 'cancelled'
+  if not over then return end
+  redis.call('HSET', flow, 'ended', stamp)
+  redis.call('ZADD', flows, stamp, flow_id)  -- its keys get the lifetime of one that has ended
+end
+
+local OVER = {completed = true, failed = true, cancelled = true}
+local function flow_close()
+  local stamp = string.format('%.0f', (clock()))
+  if not OVER[f.state] then flow_end(stamp) end
+  local row = flow_id .. ' look'
+  if f.ready > 0 or f.todo ~= '' then redis.call('ZADD', inbox, 'NX', stamp, row) else redis.call('ZREM', inbox, row) end
+  flow_write()
+  local written = {'state', f.state, 'todo', f.todo, 'cause', f.cause or '', 'generation', f.generation}
+  for _, name in ipairs(COUNTS) do
+    written[#written + 1] = name
+    written[#written + 1] = string.format('%.0f', f[name])
+  end
+  for number, map in pairs(f_maps) do
+    if map.left then
+      for _, one in ipairs({'left', 'out', 'next'}) do
+        written[#written + 1] = one .. ':' .. number
+        written[#written + 1] = map[one]
+      end
+    end
+  end
+  redis.call('HSET', flow, unpack(written))
+  return f.state
+end

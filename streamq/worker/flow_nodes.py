@@ -1,0 +1,107 @@
+"""The part of a worker that lets flows go on after it has settled their nodes.
+
+Owns the tasks of the event loop that do it. What a worker leaves undone, as it was killed or the server was
+away, a daemon does: see `daemon.flow_keeper`. Must not know handlers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Final
+
+from streamq.calls import flows as flow_calls
+from streamq.calls import question as question_calls
+from streamq.errors import DecodeError, RedisError
+from streamq.flow import adrive
+from streamq.flows import needs
+from streamq.flows.advancing import advance
+from streamq.flows.inputs import payload_of
+from streamq.keys import shard_keys
+from streamq.model.delivery import Delivery
+from streamq.model.outcome import Cancelled, Completed, Died, Expired, Outcome
+from streamq.telemetry import logs
+from streamq.worker.config import WorkerConfig
+from streamq.worker.in_flight import Held
+
+_ENDS: Final[dict[type, str]] = {Completed: "c", Died: "d", Cancelled: "x", Expired: "e"}
+"""How an outcome stands in the inbox."""
+LOOK: Final = 5.0
+"""Seconds between two looks at what was left behind, and after which it was."""
+_Flow = tuple[int, str]
+
+
+class FlowNodes:
+    """Advances flows, several at a time, each by one task of the event loop."""
+
+    def __init__(self, config: WorkerConfig) -> None:
+        self._app: str = config.registry.name
+        self._config = config
+        self._rows: dict[_Flow, list[str]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._log = logs.get_logger(worker=config.name)
+
+    async def payload(self, delivery: Delivery) -> bytes:
+        """Return the payload of a node's task, with what it needs of others. Raises DecodeError and
+        RedisErrors."""
+        return await adrive(self._config.transport, payload_of(self._app, delivery))
+
+    def settled(self, ended: Iterable[tuple[Held, Outcome]]) -> None:
+        """Advance the flows of these nodes, now that their ends are stored."""
+        for held, outcome in ended:
+            if held.delivery.node and (how := _ENDS.get(type(outcome))):
+                self._put(held, how)
+
+    def _put(self, held: Held, how: str) -> None:
+        try:
+            node = needs.read(held.delivery.node)
+        except DecodeError:
+            return
+        key = held.delivery.shard, node.flow
+        waiting = self._rows.get(key)
+        if waiting is not None:
+            waiting.append(f"{node.number} {how}")
+            return
+        self._rows[key] = [f"{node.number} {how}"]
+        task = asyncio.get_running_loop().create_task(self._advance(key))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _advance(self, key: _Flow) -> None:
+        """Advance a flow as long as more of its nodes end."""
+        shard, flow = key
+        try:
+            while rows := self._rows[key]:
+                self._rows[key] = []
+                steps = advance(
+                    shard_keys(self._app, shard), flow, rows, pipeline=self._config.registry.pipeline
+                )
+                await adrive(self._config.transport, steps, patience=0)
+        except Exception as error:  # noqa: BLE001 - what stands in Redis is input; a daemon tells of it
+            self._log.warning("flow.not_advanced", flow=flow, shard=shard, error=str(error))
+        finally:
+            del self._rows[key]
+
+    async def watch(self, shards: Callable[[], Iterable[int]]) -> None:
+        """Take up what other workers left behind and a daemon cannot read: the lists of maps, where results
+        are sealed."""
+        while self._config.registry.pipeline is not None:
+            await asyncio.sleep(LOOK * random.uniform(0.8, 1.2))
+            for shard in list(shards()):
+                with suppress(RedisError):
+                    await self._left_behind(shard)
+
+    async def _left_behind(self, shard: int) -> None:
+        s, transport = shard_keys(self._app, shard), self._config.transport
+        now = await transport.run(question_calls.now(s.inbox), patience=0)
+        found = await transport.run(flow_calls.inbox(s, now - round(LOOK * 1000), 100), patience=0)
+        for flow in dict.fromkeys(one.flow for one in found if one.what == "look"):
+            steps = advance(s, flow, pipeline=self._config.registry.pipeline)
+            await adrive(transport, steps, patience=0)
+
+    async def ended(self) -> None:
+        """Wait until everything is done that was begun."""
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))

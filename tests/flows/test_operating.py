@@ -1,0 +1,171 @@
+"""Flows as operators see them: the command line, the log of actions, the audit and the doctor."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+
+import pytest
+
+from streamq import StreamQ, Worker
+from streamq.calls import flows as calls
+from streamq.cli import main
+from streamq.doctor.queue import AppChecks
+from streamq.flows.keeping import DAY_MS
+from streamq.keys import shard_keys
+from streamq.transport.sync_transport import SyncTransport
+from tests.conftest import command
+from tests.flows.test_flows import Diamond, books, over
+from tests.running import OPTIONS, begun, clean, serving, tending, until
+
+
+def local(handle_id: str) -> str:
+    return handle_id.rpartition(":")[2]
+
+
+async def test_the_commands(app: StreamQ, url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    diamond = Diamond(app)
+    diamond.broken = {"left"}
+
+    def streamq(*args: str, code: int = 0) -> str:
+        assert main([*args, "--url", url, "--app", "shop"]) == code
+        told = capsys.readouterr()
+        return told.out + told.err
+
+    assert "has no such flows" in streamq("flow")
+    async with serving(app):
+        handle = await diamond.wf.astart(key="one")
+        await until(over(handle))
+        capsys.readouterr()
+        assert handle.id in streamq("flow", "list", "--state", "failed")
+        assert "has no such flows" in streamq("flow", "list", "--state", "running")
+        shown = streamq("flow", handle.id)
+        for text in ("left is broken", "top > left > join", "skipped", "completed", "one"):
+            assert text in shown
+        told = json.loads(streamq("flow", "show", handle.id, "--json"))
+        assert told["flow"]["cause"] == "left"
+        assert [node["state"] for node in told["nodes"]][:2] == ["completed", "dead"]
+        diamond.broken = set()
+        assert "goes on" in streamq("flow", "retry", handle.id)
+        await until(lambda: handle.status() == "completed")
+        assert "has not failed" in streamq("flow", "retry", handle.id, code=1)
+        assert "had ended already" in streamq("flow", "cancel", handle.id, "--yes", code=1)
+    streamq("flow", "show", "nonsense", code=3)
+    streamq("flow", "show", "import:0:1764547200000-402938475610", code=3)
+    assert [one.verb for one in app.inspector.actions()] == ["retry flow"]
+    clean(app)
+
+
+def test_an_operator_cancels(app: StreamQ) -> None:
+    handle = Diamond(app).wf.start()
+    assert app.flows.acting_for("ada").cancel(handle.id)
+    assert handle.status() == "cancelled"
+    [action] = app.inspector.actions()
+    assert (action.by, action.verb, action.what) == ("ada", "cancel flow", handle.id)
+    clean(app)
+
+
+async def test_a_node_whose_task_is_gone_is_found_and_written_off(app: StreamQ, url: str) -> None:
+    handle = Diamond(app).wf.start()
+    s = shard_keys(app.name, 0)
+    task = handle.nodes()[0].task
+    for stream in ("high", "normal", "low"):
+        command(url, "DEL", f"{s.base}:top:{stream}")
+    command(url, "HDEL", f"{s.base}:top:index", task.rpartition(":")[2])
+    [problem] = [one for one in app.inspector.audit().problems if one.code == "lost_node"]
+    assert problem.where == f"{local(handle.id)} 0"
+    app.admin.repair()
+    async with serving(app):
+        await until(over(handle))
+    assert handle.nodes()[0].state == "dead"
+    books(handle)
+
+
+def test_the_audit_finds_what_is_off(app: StreamQ, url: str) -> None:
+    handle = Diamond(app).wf.start()
+    s = shard_keys(app.name, 0)
+    command(url, "HSET", s.flow(local(handle.id)), "waiting", 9)
+    command(url, "ZADD", s.inbox, 1, f"{local(handle.id)} 0 d")
+    found = {one.code: one.where for one in app.inspector.audit().problems}
+    assert "waiting 9, counted 4" in found["flow_books_off"]
+    assert found["stuck_flow"] == f"{local(handle.id)} 0 d"
+    transport = SyncTransport(app.address)
+    said = [one.finding for one in AppChecks(transport, app.name, 1).run([]) if "flows" in one.name]
+    assert said == [
+        "1 ends of nodes wait for a minute: their flows do not go on",
+        f"{handle.id}: the numbers are off",
+    ]
+    transport.close()
+
+
+async def test_every_key_has_the_lifetime_of_its_flow(app: StreamQ, url: str) -> None:
+    diamond = Diamond(app)
+    handle = diamond.wf.start(key="one")
+    s, flow = shard_keys(app.name, 0), local(handle.id)
+
+    def lives() -> list[float]:
+        keys = command(url, "KEYS", f"{s.base}:flow*=*")
+        assert isinstance(keys, list)
+        found = [command(url, "PTTL", key) for key in keys]
+        return [one / DAY_MS for one in found if isinstance(one, int)]
+
+    assert all(89 < one <= 90 for one in lives())
+    async with serving(app):
+        assert await handle.aresult(20) == [2, 3]
+        await until(lambda: all(0 < one <= 1 for one in lives()), 40)
+    # It is gone: so is its name, and its key is free.
+    for key in command(url, "KEYS", f"{s.base}:flow*=*"):  # type: ignore[attr-defined]
+        command(url, "DEL", key)
+    command(url, "ZADD", s.flows, 1, flow)
+    async with tending(app):
+        await until(lambda: command(url, "ZCARD", s.flows) == 0)
+    assert command(url, "HLEN", s.flow_names) == 0
+    assert not diamond.wf.start(key="one").duplicate
+
+
+async def test_parts_of_a_program_that_died_expire(app: StreamQ, url: str) -> None:
+    s = shard_keys(app.name, 0)
+    transport = SyncTransport(app.address)
+    transport.run(calls.build_part(s, "1-000000000001", "0", {"name": "f"}, [], running=False))
+    life = command(url, "PTTL", s.flow("1-000000000001"))
+    assert isinstance(life, int)
+    assert 0 < life <= calls.BUILD_MS
+    assert app.flows.all() == []
+    transport.close()
+
+
+async def test_ten_thousand_children_and_workers_that_vanish(app: StreamQ) -> None:
+    """Workers are cut off in the middle, again and again: the join runs once, with all results in order."""
+    joins: list[int] = []
+    number = 10_000
+
+    @app.task(lease=0.5, max_lost=50)
+    async def double(n: int) -> int:
+        await asyncio.sleep(0)
+        return 2 * n
+
+    @app.task
+    async def join(parts: list[int]) -> int:
+        joins.append(len(parts))
+        assert parts == [2 * n for n in range(number)]
+        return sum(parts)
+
+    wf = app.flow("big")
+    wf.add(join.bind(wf.map(double, range(number)).output))
+    handle = await wf.astart()
+    dice = random.Random(7)
+    async with tending(app):
+        while not handle.info().done > number:
+            worker = Worker(app, OPTIONS)
+            task = await begun(worker)
+            await asyncio.sleep(dice.uniform(0.3, 1.0))
+            task.cancel()  # nothing is drained
+            await asyncio.gather(task, return_exceptions=True)
+            if handle.info().done > number // 2:
+                break
+        async with serving(app):
+            assert await handle.aresult(60) == number * (number - 1)
+    assert joins == [number]
+    books(handle)
+    clean(app)

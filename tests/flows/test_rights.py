@@ -1,0 +1,84 @@
+"""Flows under the users of ops/redis/users.acl: each part logs in as itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from streamq import Daemon, StreamQ, Worker
+from streamq.cli import main
+from streamq.embedded import EmbeddedServer
+from streamq.transport.address import Address
+from tests.conftest import command
+from tests.ports import free_port
+from tests.running import OPTIONS, QUICK, begun, until
+
+USERS = {
+    line.split()[1]: line.split()[2:]
+    for line in (Path(__file__).parents[2] / "ops" / "redis" / "users.acl").read_text().splitlines()
+}
+ROLES = ("producer", "worker", "daemon", "viewer", "operator")
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    number = free_port()
+    with EmbeddedServer(port=number) as server:
+        for name in ROLES:
+            command(server.url, "ACL", "SETUSER", name, "reset", *USERS[name], "on", f">secret-{name}")
+        yield number
+
+
+def types_of(app: StreamQ, broken: list[bool]) -> StreamQ:
+    @app.task
+    async def items() -> list[int]:
+        return [1, 2, 3]
+
+    @app.task(max_attempts=1)
+    async def double(n: int) -> int:
+        if broken and n == 2:
+            raise ValueError
+        return 2 * n
+
+    @app.task
+    async def total(parts: list[int]) -> int:
+        return sum(parts)
+
+    wf = app.flow("rights")
+    tasks = app.registry.handlers
+    assert set(tasks) == {"items", "double", "total"}
+    wf.add(total.bind(wf.map(double, wf.add(items.bind())).output))
+    vars(app)["wf"] = wf
+    return app
+
+
+async def test_a_flow_under_the_rights_of_each_role(port: int, capsys: pytest.CaptureFixture[str]) -> None:
+    def url(role: str) -> str:
+        return f"redis://{role}:secret-{role}@127.0.0.1:{port}/0"
+
+    broken = [True]
+    producer, app = (types_of(StreamQ("acl", url(role)), broken) for role in ("producer", "worker"))
+    worker, daemon = Worker(app, OPTIONS), Daemon(Address.parse(url("daemon")), QUICK)
+    running = [await begun(worker), await begun(daemon)]
+    handle = await vars(producer)["wf"].astart(key="one")
+    await until(lambda: handle.status() == "failed")
+
+    def run(role: str, *args: str) -> None:
+        assert main([*args, "--app", "acl", "--url", url(role)]) == 0, capsys.readouterr()
+
+    run("viewer", "flow", "list")
+    run("viewer", "flow", "show", handle.id)
+    run("viewer", "audit")
+    broken.clear()
+    run("operator", "flow", "retry", handle.id)
+    assert await handle.aresult(20) == 12
+    other = await vars(producer)["wf"].astart()
+    assert await other.aresult(20) == 12
+    third = await vars(producer)["wf"].astart()
+    await third.acancel()
+    for service in (worker, daemon):
+        service.stop()
+    for task in running:
+        await task
