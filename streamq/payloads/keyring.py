@@ -12,7 +12,6 @@ import hashlib
 import hmac
 import itertools
 import json
-import os
 import re
 import secrets
 import threading
@@ -24,6 +23,7 @@ from typing import Any, Final, NoReturn, Protocol
 
 from streamq import environment
 from streamq.errors import InvalidOption, UsageError
+from streamq.forking import after_fork
 
 Key = bytes | str | Callable[[], bytes]
 """32 bytes, the same in base64, or a function that returns them, such as one that asks a KMS: it is called
@@ -227,4 +227,4 @@ def _after_fork() -> None:
         ring.forget()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+after_fork(_after_fork)
