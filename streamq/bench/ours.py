@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AbstractContextManager
-from typing import ClassVar, Unpack
+from typing import ClassVar, Unpack, cast
 
 from streamq import environment
 from streamq.app.app import StreamQ
@@ -118,8 +118,9 @@ class Ours(Side):
 def _registered(app: StreamQ) -> dict[str, TaskType[..., object, object]]:
     """Register the measured handlers with an app of this run."""
     return {
-        name: app.task(name=name, retention=one.options.retention, executor=one.options.executor)(
-            one.function
+        name: cast(
+            "TaskType[..., object, object]",
+            app.task(name=name, retention=one.options.retention, executor=one.options.executor)(one.function),
         )
         for name, one in tasks.app.registry.handlers.items()
     }

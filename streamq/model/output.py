@@ -27,9 +27,11 @@ class Output:
         tolerant: bool = False,
         hint: Any = None,
     ) -> None:
-        self.graph, self.number = graph, number
+        self.graph: object = graph
+        self.number: int = number
         self.kind: OutputKind = kind
-        self.tolerant, self.hint = tolerant, hint
+        self.tolerant: bool = tolerant
+        self.hint: Any = hint
 
 
 class NamesOutputs(Exception):
@@ -38,7 +40,8 @@ class NamesOutputs(Exception):
 
     def __init__(self, outputs: Mapping[str, Output | list[Output]], payload: bytes) -> None:
         super().__init__("the arguments name nodes of a flow, which only a flow can resolve")
-        self.outputs, self.payload = outputs, payload
+        self.outputs: Mapping[str, Output | list[Output]] = outputs
+        self.payload: bytes = payload
 
 
 def outputs_in(arguments: Mapping[str, object]) -> dict[str, Output | list[Output]]:

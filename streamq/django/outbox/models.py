@@ -11,7 +11,8 @@ from django.db import models
 
 if TYPE_CHECKING:
 
-    class Model: ...  # Django has no types
+    class Model:  # Django has no types
+        objects: Any
 
 else:
     from django.db.models import Model
