@@ -19,7 +19,7 @@ def _table(words: Mapping[str, str]) -> dict[str, str]:
 _RECURRING: Final = (
     "@app.task(schedule=Cron(...)), or app.schedules.put(name, Every(...), task.bind()), repeats a task"
 )
-_NO_CHAIN: Final = "streamq has no workflows: enqueue the next task at the end of the handler"
+_FLOW: Final = "what runs after a task is a node of a flow: wf = app.flow(name); wf.chain(...); wf.start()"
 _PROGRESS: Final = "get_context().progress(done, total) tells it in a handler, handle.events() yields it"
 
 _TASK_TYPE: Final = _table({
@@ -38,7 +38,7 @@ _TASK_TYPE: Final = _table({
     "raise Retry(after=...) in the handler": "retry",
     _PROGRESS: "update_state",
     _RECURRING: "crontab cron periodic every",
-    _NO_CHAIN: "chain then pipe link",
+    _FLOW: "chain then pipe link",
 })  # fmt: skip
 
 _HANDLE: Final = _table({
@@ -60,7 +60,7 @@ _HANDLE: Final = _table({
     "app.admin.requeue([handle.id]) puts a dead letter back": "requeue retry",
     "app.admin.run_now(handle.id) makes a scheduled task ready": "run_now execute_now",
     _PROGRESS: "progress update_state save_meta",
-    _NO_CHAIN: "then add_done_callback add_callback on_success children parent",
+    _FLOW: "then add_done_callback add_callback on_success children parent",
 })  # fmt: skip
 
 _APP: Final = _table({
@@ -85,7 +85,7 @@ _APP: Final = _table({
         "startup shutdown open disconnect initialize connection open_async close_async",
     _RECURRING:
         "cron crontab periodic periodic_task schedule schedule_task scheduler add_periodic_task every",
-    _NO_CHAIN: "chain chord canvas signature",
+    _FLOW: "chain chord canvas signature",
 })  # fmt: skip
 
 _ADMIN: Final = _table({
@@ -178,7 +178,7 @@ _NO_OPTION: Final = _table({
     "values are sent as JSON, and converted to the annotated types":
         "serializer encoder compression pydantic",
     "status() always shows that a task is running": "track_started",
-    _NO_CHAIN: "link link_error on_success on_failure depends_on chain group_id callback",
+    _FLOW: "link link_error on_success on_failure depends_on chain group_id callback",
 })  # fmt: skip
 _PER_CALL: Final = ("delay", "at", "pool", "shard_key", "idempotency_key", "idempotency_window")
 _POLICY: Final = (

@@ -48,8 +48,14 @@ _SEND_OPTIONS: Final = rows("option", {
 
 _NAMES: Final = joined(
     rows("workflow", {
-        f"celery.{name} celery.canvas.{name}": (systems.FOLLOW, "none")
-        for name in ("chain", "chord", "chunks", "xmap", "xstarmap", "StampingVisitor")
+        f"celery.{name} celery.canvas.{name}": (systems.FLOW, "changed") for name in ("chain", "chord")
+    }),
+    rows("workflow", {
+        f"celery.{name} celery.canvas.{name}": ("a map of a flow: wf.map(task, items)", "changed")
+        for name in ("chunks", "xmap", "xstarmap")
+    }),
+    rows("workflow", {
+        "celery.StampingVisitor celery.canvas.StampingVisitor": ("", "none")
     }),
     rows("workflow", {"celery.group celery.canvas.group":
         (systems.GROUP, "changed")}),

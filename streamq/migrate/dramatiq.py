@@ -19,7 +19,7 @@ _OPTIONS: Final = rows("option", {
     "store_results result_ttl": systems.RESULTS,
     "queue_name": (systems.TYPES, "changed"),
     "broker actor_class options": systems.NOTHING,
-    "pipe_ignore pipe_target": (systems.FOLLOW, "none"),
+    "pipe_ignore pipe_target": (systems.FLOW, "changed"),
     "on_success on_failure on_retry_exhausted": ("the end of the handler, or a hook (TaskEnded)", "changed"),
     "periodic": systems.CRON,
 })  # fmt: skip
@@ -37,7 +37,7 @@ DRAMATIQ: Final = System(
             "dramatiq.set_broker dramatiq.get_broker": systems.NOTHING,
         }),
         rows("workflow", {
-            "dramatiq.pipeline dramatiq.composition.pipeline": (systems.FOLLOW, "none"),
+            "dramatiq.pipeline dramatiq.composition.pipeline": (systems.FLOW, "changed"),
             "dramatiq.group dramatiq.composition.group":
                 (systems.GROUP, "changed"),
         }),

@@ -17,7 +17,7 @@ _OPTIONS: Final = rows("option", {
     "delay": 'options(delay="1m")',
     "eta": "options(at=...)",
     "timeout": (systems.TIMEOUT, "changed"),
-    "preserve_pipeline": (systems.FOLLOW, "none"),
+    "preserve_pipeline": (systems.FLOW, "changed"),
 })  # fmt: skip
 
 HUEY: Final = System(
@@ -37,7 +37,7 @@ HUEY: Final = System(
     names=joined(
         rows("schedule", {"huey.crontab huey.api.crontab": systems.CRON}),
         rows("option", {"huey.exceptions.RetryTask huey.RetryTask": systems.RETRY}),
-        rows("workflow", {"huey.api.chord huey.chord huey.api.group huey.group": (systems.FOLLOW, "none")}),
+        rows("workflow", {"huey.api.chord huey.chord huey.api.group huey.group": (systems.FLOW, "changed")}),
         rows("other", {
             "huey.exceptions.CancelExecution huey.CancelExecution":
                 (systems.GIVE_UP, "changed"),
@@ -76,7 +76,7 @@ HUEY: Final = System(
         rows("enqueue", {"schedule": "task.options(delay=...).enqueue(...)"}),
         rows("test", {"call_local": "task(...): calls the function"}),
         rows("workflow", {
-            "s then": (systems.FOLLOW, "none"),
+            "s then": (systems.FLOW, "changed"),
             "map": ("app.enqueue_many([task.bind(...), ...])", "changed"),
         }),
         rows("result", {"revoke restore is_revoked": ("handle.cancel(), app.admin.pause(type)", "changed")}),

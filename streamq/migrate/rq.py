@@ -15,7 +15,7 @@ _OPTIONS: Final = rows("option", {
     "ttl": "expires=",
     "retry": ("max_attempts= and backoff=; retries happen by default", "changed"),
     "job_id": (systems.KEY, "changed"),
-    "depends_on": (systems.FOLLOW, "none"),
+    "depends_on": (systems.FLOW, "changed"),
     "at_front": ('options(priority="high")', "changed"),
     "on_success on_failure on_stopped": ("the end of the handler, or a hook (TaskEnded)", "changed"),
     "description meta": ("an argument of the handler", "changed"),
@@ -39,7 +39,7 @@ RQ: Final = System(
             "rq.Repeat": '@app.task(schedule=Every("10m"))',
             "rq.Callback rq.job.Callback": ("the end of the handler, or a hook (TaskEnded)", "changed"),
         }),
-        rows("workflow", {"rq.job.Dependency rq.Dependency rq.group.Group": (systems.FOLLOW, "none")}),
+        rows("workflow", {"rq.job.Dependency rq.Dependency rq.group.Group": (systems.FLOW, "changed")}),
         rows("context", {"rq.get_current_job rq.job.get_current_job": systems.CONTEXT}),
         rows("result", {
             "rq.job.Job rq.Job": "app.handle(task_id)",

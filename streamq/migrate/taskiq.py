@@ -51,7 +51,7 @@ TASKIQ: Final = System(
             "taskiq.TaskiqScheduler taskiq.schedule_sources.*": "nothing: `streamq daemon` makes the runs",
             "taskiq_redis.RedisScheduleSource taskiq_redis.ListRedisScheduleSource": "app.schedules",
         }),
-        rows("workflow", {"taskiq_pipelines.*": (systems.FOLLOW, "none")}),
+        rows("workflow", {"taskiq_pipelines.*": (systems.FLOW, "changed")}),
         rows("result", {
             "taskiq.TaskiqResult taskiq.AsyncTaskiqTask": "handle.result()",
             "taskiq.TaskiqResultTimeoutError": "ResultTimeout",

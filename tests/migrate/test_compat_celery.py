@@ -93,8 +93,8 @@ def test_a_shared_task_runs_once_as_celerys_do(app: StreamQ) -> None:
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        ("queue", "each task type is a queue of its own"),
-        ("link", "no workflows"),
+        ("queue", "@app.task(queue=...)"),
+        ("link", "a node of a flow"),
         ("serializer", "values are sent as JSON"),
         ("headers", "known are at, "),
         ("time_limit", "task_type.options(...).enqueue(...) has 'timeout'"),

@@ -100,7 +100,7 @@ def test_no_hint_stands_for_a_name_that_is_there_and_none_leads_nowhere(owner: s
         ({"job_id": "a"}, "made by the server; idempotency_key"),
         ({"max_retries": 3}, "did you mean 'max_attempts'? max_attempts counts the first attempt too"),
         ({"lease": 3}, "@app.task(lease=...)"),
-        ({"link": 3}, "no workflows"),
+        ({"link": 3}, "a node of a flow"),
     ],
 )
 def test_options_of_other_queues(given: dict[str, Any], said: str) -> None:
