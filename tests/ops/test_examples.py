@@ -127,3 +127,22 @@ def test_the_agent_goes_on_when_its_worker_was_killed_while_a_person_thought(tmp
         assert found[1].startswith("refunded order 17")
         clean(app)
         app.close()
+
+
+@pytest.mark.timeout(180)
+def test_the_load_reads_only_what_is_missing_after_a_file_was_mended(tmp_path: Path) -> None:
+    files = tmp_path / "in"
+    files.mkdir()
+    for name, cents in (("1", "100"), ("2", "a lot"), ("3", "50")):
+        (files / f"{name}.csv").write_text(f"customer,cents\nada,{cents}\nbob,7\n")
+    with EmbeddedServer() as server:
+        first = run("etl/etl.py", "2026-11-30", "in", folder=tmp_path, STREAMQ_URL=server.url)
+        assert sorted(line for line in first if line.startswith("reads")) == [f"reads {n}.csv" for n in "123"]
+        assert "the load of 2026-11-30 has failed" in first
+        assert any(line.startswith("total_of[1] failed: ValueError") for line in first), first
+        assert not (tmp_path / "2026-11-30.json").exists()
+        (files / "2.csv").write_text("customer,cents\nada,30\n")
+        again = run("etl/etl.py", "2026-11-30", "in", "--retry", folder=tmp_path, STREAMQ_URL=server.url)
+        assert again == ["reads 2.csv", "ada: 1.80", "bob: 0.14"]
+        third = run("etl/etl.py", "2026-11-30", "in", folder=tmp_path, STREAMQ_URL=server.url)
+        assert third == ["ada: 1.80", "bob: 0.14"]
