@@ -23,10 +23,10 @@ _FLOWS: Final[Writes] = (
     ("set setrange append", "flow_states"),
     ("zadd zrem", "inbox flows"),
     ("pexpire", "flow flow_states flow_items flow_results"),
-    ("hdel", "letters"),
-    ("zrem", "dead groups gone"),
+    ("zrem", "gone"),
 )
-"""Whoever lets flows go on: programs that start them, and workers."""
+"""Whoever lets flows go on: programs that start them, and workers. Dead letters of nodes that run again are taken
+away by operators and daemons."""
 _PRODUCES: Final[Writes] = (
     *_FLOWS,
     ("hincrby", "counters"),

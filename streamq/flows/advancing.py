@@ -46,16 +46,21 @@ def advance(
         found = yield from ask(calls.advance(s, flow, waiting[:FLOW_PAGE]))
         waiting = waiting[FLOW_PAGE:]
         cut = [one for one in found.ready if one.cut]
-        yield from _release(s, flow, [one for one in found.ready if not one.cut])
+        ready = [one for one in found.ready if not one.cut]
+        released = yield from _release(s, flow, ready)
         left = False
         for one in cut:
             left = (yield from _cut(s, flow, one.number, pipeline, reads=reads)) or left
-        if not waiting and not left and not found.more and len(found.ready) < FLOW_PAGE:
+        if waiting or left or found.more:
+            continue
+        # What only a daemon may release, as it has a dead letter, does not keep others here.
+        if len(found.ready) < FLOW_PAGE or (ready and not released):
             return found.state
 
 
-def _release(s: ShardKeys, flow: str, ready: Sequence[Ready]) -> Flow[None]:
-    """Release nodes, those of one type and page together."""
+def _release(s: ShardKeys, flow: str, ready: Sequence[Ready]) -> Flow[int]:
+    """Release nodes, those of one type and page together. Returns how many went."""
+    released = 0
     groups: dict[tuple[str, int, int], list[int]] = {}
     firsts = yield from _firsts(s, flow, {one.map for one in ready if one.map >= 0})
     for one in ready:
@@ -64,9 +69,11 @@ def _release(s: ShardKeys, flow: str, ready: Sequence[Ready]) -> Flow[None]:
     for (name, of, page), nodes in groups.items():
         if not NAME_PATTERN.fullmatch(name):  # a damaged record: the node has died
             yield from ask(calls.mark(s, flow, "fail", nodes[0]))
+            released += 1
             continue
         t = type_keys(s.app, s.shard, name)
-        yield from ask(calls.release(t, s, flow, page_of(of, page), nodes, of, firsts.get(of, 0)))
+        released += yield from ask(calls.release(t, s, flow, page_of(of, page), nodes, of, firsts.get(of, 0)))
+    return released
 
 
 def page_of(of: int, page: int) -> str:

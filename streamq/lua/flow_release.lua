@@ -4,8 +4,8 @@
 -- A node's task has an id that follows from the flow's, so nothing exists twice. An item is packed: head as `enqueue` takes
 -- it (letter, +ms or @ms), payload, what the node needs of others, lane ('' for none), cost, then pairs of field and value.
 -- The items of a map are its children's payloads, by their number in the map, whose first child has the number `first`; the
--- rest is in the record (c<map>). The dead letter of a node that is run again goes back with its history. A node whose item
--- is gone has died.
+-- rest is in the record (c<map>). The dead letter of a node that is run again goes back with its history, if the caller may
+-- take dead letters away; otherwise the node is left to a daemon. A node whose item is gone has died.
 -- USES changed clock field lane_entered letter_in ring unlist
 -- KEYS flow flow_states flow_items inbox types dead letters groups counters index schedule expiring gone high normal low
 -- ARGV flow_id task_type map first wake numbers...
@@ -63,13 +63,20 @@ local function scheduled_(letter, fields, id, due)
 end
 
 local again = tonumber(redis.call('HGET', flow, 'generation')) or 0
+-- Removes nothing; it is an error for a user without the right to remove.
+local requeues = again == 0 or type(redis.pcall('HDEL', letters, '')) == 'number'
 
+-- Returns whether the node is released.
 local function run(number)
   local item = item_of(number)
   local letter, sign, wait = string.match(item and item[1] or '', '^([hnl])([+@]?)(%d*)$')
-  if not letter then return redis.call('ZADD', inbox, stamp, flow_id .. ' ' .. number .. ' d') end
+  if not letter then
+    redis.call('ZADD', inbox, stamp, flow_id .. ' ' .. number .. ' d')
+    return true
+  end
   local id = string.format('%s%s-10%s%06d', letter, ms, random, number)
   local buried = again > 0 and redis.call('HGET', letters, id)
+  if buried and not requeues then return false end
   local old = buried and letter_in(buried)
   local due = tonumber(wait) and math.min((sign == '+' and now or 0) + tonumber(wait), now + 1e13)
   local fields = fields_of(item, number, due)
@@ -92,6 +99,7 @@ local function run(number)
   end
   local expires = field(fields, 'x')
   if expires then redis.call('ZADD', expiring, expires, id) end
+  return true
 end
 
 -- Nodes that stand side by side are read and written together.
@@ -100,13 +108,17 @@ while from <= #ARGV do
   local to, first_number = from, tonumber(ARGV[from])
   while to < #ARGV and tonumber(ARGV[to + 1]) == tonumber(ARGV[to]) + 1 do to = to + 1 end
   local states = redis.call('GETRANGE', flow_states, first_number, first_number + to - from)
-  local now_released, number = string.gsub(states, 'q', 'r')
-  if number > 0 then
-    if released == 0 then redis.call('SADD', types, task_type) end
-    for n = 1, #states do
-      if string.sub(states, n, n) == 'q' then run(string.format('%d', first_number + n - 1)) end
+  local after, number = {}, 0
+  for n = 1, #states do
+    local state = string.sub(states, n, n)
+    if state == 'q' then
+      if released + number == 0 then redis.call('SADD', types, task_type) end
+      if run(string.format('%d', first_number + n - 1)) then state, number = 'r', number + 1 end
     end
-    redis.call('SETRANGE', flow_states, first_number, now_released)
+    after[n] = state
+  end
+  if number > 0 then
+    redis.call('SETRANGE', flow_states, first_number, table.concat(after))
     released = released + number
   end
   from = to + 1

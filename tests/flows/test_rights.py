@@ -78,6 +78,13 @@ async def test_a_flow_under_the_rights_of_each_role(port: int, capsys: pytest.Ca
     assert await other.aresult(20) == 12
     third = await vars(producer)["wf"].astart()
     await third.acancel()
+    # A program may ask for a retry; a daemon takes the dead letter away, which programs and workers may not.
+    broken.append(True)
+    fourth = await vars(producer)["wf"].astart()
+    await until(lambda: fourth.status() == "failed")
+    broken.clear()
+    assert await fourth.aretry()
+    assert await fourth.aresult(60) == 12
     for service in (worker, daemon):
         service.stop()
     for task in running:
