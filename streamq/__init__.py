@@ -169,9 +169,10 @@ if TYPE_CHECKING:
     from streamq.options.unique import Unique as Unique
     from streamq.options.unique import Until as Until
     from streamq.payloads.compression import Compression as Compression
-    from streamq.payloads.keyring import Cipher as Cipher
     from streamq.payloads.keyring import Key as Key
     from streamq.payloads.keyring import KeyRing as KeyRing
+    from streamq.payloads.ring import Cipher as Cipher
+    from streamq.payloads.ring import Ring as Ring
     from streamq.probes.health import Facts as Facts
     from streamq.probes.listen import Listen as Listen
     from streamq.probes.report import BacklogView as BacklogView
@@ -281,7 +282,8 @@ _inner, _inner_named = lazy.names(__name__, {
     "environment": ("Source",),
     "model.delivery": ("Overrides",),
     "namespace": ("Namespace",),
-    "payloads.keyring": ("Cipher", "Key"),
+    "payloads.keyring": ("Key",),
+    "payloads.ring": ("Cipher", "Ring"),
     "probes.health": ("Facts",),
     "probes.report": ("BacklogView", "Report"),
     "registry.handler": ("Handler",),

@@ -14,6 +14,7 @@ import click
 from flask import Flask
 from flask.cli import NoAppException, ScriptInfo, pass_script_info
 
+from streamq import environment
 from streamq.app.app import StreamQ
 from streamq.context import Context
 from streamq.errors import UsageError
@@ -42,7 +43,7 @@ class FlaskStreamQ:
         self._app = app
         app.extensions[_EXTENSION] = self
         app.cli.add_command(command)
-        if url := app.config.get("STREAMQ_URL"):
+        if url := app.config.get(environment.URL.name):
             address = Address.parse(url, "code", prefix=self.queue.address.prefix)
             self.queue._move_to(address)  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001 - before its first call
 
@@ -87,9 +88,9 @@ def command(info: ScriptInfo, arguments: tuple[str, ...]) -> None:
     if info.app_import_path:
         os.environ["FLASK_APP"] = info.app_import_path  # processes that the worker starts load it too
     app = info.load_app()
-    if url := app.config.get("STREAMQ_URL"):
-        os.environ["STREAMQ_URL"] = url
-    os.environ.setdefault("STREAMQ_APP", str(queue.name))
+    if url := app.config.get(environment.URL.name):
+        os.environ[environment.URL.name] = url
+    os.environ.setdefault(environment.APP.name, str(queue.name))
     given = list(arguments)
     raise SystemExit(
         main([*given[:1], "streamq.flask:queue", *given[1:]] if given[:1] == ["worker"] else given)

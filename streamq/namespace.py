@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from streamq import environment
 from streamq.errors import InvalidOption
-from streamq.payloads.keyring import KeyRing, ring_of
+from streamq.payloads.ring import Ring, ring_of
 
 DEFAULT_PREFIX: Final = environment.PREFIX.default
 _PREFIX: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,100}")
@@ -71,10 +71,10 @@ class AppName(str):
 
     __slots__ = ("namespace", "ring")
     namespace: Namespace
-    ring: KeyRing | None
+    ring: Ring | None
 
     def __new__(
-        cls, name: str, namespace: Namespace = DEFAULT_NAMESPACE, ring: KeyRing | None = None
+        cls, name: str, namespace: Namespace = DEFAULT_NAMESPACE, ring: Ring | None = None
     ) -> AppName:
         made = super().__new__(cls, name)
         made.namespace, made.ring = namespace, ring
@@ -94,7 +94,7 @@ def namespace_of(app: str) -> Namespace:
     return found
 
 
-def with_ring(app: str, ring: KeyRing | None) -> AppName:
+def with_ring(app: str, ring: Ring | None) -> AppName:
     """Return the name of an app with this key ring, or with none."""
     return AppName(app, namespace_of(app), ring)
 

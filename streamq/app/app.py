@@ -36,7 +36,6 @@ from streamq.options.checks import Duration, seconds
 from streamq.options.service import WorkerOptions
 from streamq.options.typed import PerCall
 from streamq.payloads.compression import Compression
-from streamq.payloads.keyring import KeyRing
 from streamq.payloads.pipeline import pipeline_for
 from streamq.payloads.stage import About
 from streamq.registry.handler import Handler, sized
@@ -53,6 +52,7 @@ if TYPE_CHECKING:
     from streamq.control.idle import Scope
     from streamq.control.inspector import AsyncInspector, Inspector
     from streamq.control.schedules import AsyncSchedules, Schedules
+    from streamq.payloads.keyring import KeyRing
     from streamq.worker.worker import Worker
 
 P = ParamSpec("P")
@@ -105,9 +105,7 @@ class StreamQ(Registrar, HookDecorators):
         chain = Hooks((*(() if tracer is None else (tracer,)), *hooks))
         self.registry: Registry = Registry(name, shards, imports, self.address.namespace, chain)
         self.registry.tracer = tracer
-        ring = KeyRing.from_environment() if keys is None else keys
-        if not isinstance(ring, KeyRing | None):
-            raise InvalidOption(f"keys={ring!r:.80}: must be a KeyRing")
+        ring = None if keys is None and environment.KEYS.explicit() is None else _ring(keys)
         self.registry.name = with_ring(self.registry.name, ring)
         self.registry.pipeline = pipeline_for(compression, sealed=ring is not None)
         self._patience = seconds(patience, "patience")
@@ -411,6 +409,16 @@ class StreamQ(Registrar, HookDecorators):
     def _forget(self) -> None:
         self._client.forget()
         self._asyncs.forget()
+
+
+def _ring(keys: KeyRing | None) -> KeyRing | None:
+    """Return the key ring of the code, or else that of the environment. Raises InvalidOption."""
+    from streamq.payloads.keyring import KeyRing  # noqa: PLC0415 - few programs have one
+
+    ring = KeyRing.from_environment() if keys is None else keys
+    if not isinstance(ring, KeyRing | None):
+        raise InvalidOption(f"keys={ring!r:.80}: must be a KeyRing")
+    return ring
 
 
 def _tracer(app: str, tracing: Tracing | None) -> Tracer | None:

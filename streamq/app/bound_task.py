@@ -18,8 +18,8 @@ from streamq.options.call import CallOptions
 from streamq.options.checks import Durability
 from streamq.options.task import TaskOptions
 from streamq.options.unique import Plan, UniqueOptions, plan, unique_options
-from streamq.payloads.keyring import index_key
 from streamq.payloads.pipeline import opened
+from streamq.payloads.ring import index_key
 from streamq.payloads.stage import About
 from streamq.registry.handler import Handler, check_name
 

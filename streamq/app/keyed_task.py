@@ -5,7 +5,6 @@ Owns the wait until it exists. What a task can do once it does is up to its hand
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -87,6 +86,8 @@ class KeyedTask:
 
     async def aresult(self, timeout: Duration | None = None) -> Any:
         """Wait for the result, as `result` does."""
+        import asyncio  # noqa: PLC0415 - a sync producer loads no event loop
+
         deadline = _deadline(timeout)
         for pause in _pauses(deadline):
             if (found := await self.ahandle()) is not None:

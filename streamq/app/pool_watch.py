@@ -14,7 +14,6 @@ from streamq.app.bound_task import Bound
 from streamq.errors import RedisError
 from streamq.flow import Flow
 from streamq.registry.handler import Handler
-from streamq.telemetry import logs
 
 INTERVAL: Final = 60.0
 
@@ -38,6 +37,7 @@ class PoolWatch:
     def look(self, app: str, handlers: Iterable[Handler]) -> Flow[None]:
         """Warn of each type whose pool no living worker serves. The tasks have been sent: raises nothing."""
         from streamq.control.heartbeats import workers  # noqa: PLC0415 - most apps have no pools
+        from streamq.telemetry import logs  # noqa: PLC0415
 
         try:
             living = [one for one in (yield from workers(app)) if one.alive]

@@ -17,7 +17,7 @@ from streamq.errors import InvalidTaskId, RedisUnavailable, UnknownTaskType, Usa
 from streamq.model.task import NAME_PATTERN, TaskId
 from streamq.namespace import with_ring
 from streamq.options.checks import seconds
-from streamq.payloads.keyring import KeyRing
+from streamq.payloads.ring import Ring
 from streamq.registry.handler import check_name
 from streamq.transport.address import Address
 from streamq.wording import listed
@@ -239,8 +239,16 @@ def find(args: argparse.Namespace, *, partly: bool = False) -> Target:
     name = named or _only(known)
     if not NAME_PATTERN.fullmatch(name):
         raise UsageError(f"{name[:120]!r} is not an app name: use letters, digits, _ - . (at most 100)")
-    app = with_ring(transport.address.namespace.app(name), KeyRing.from_environment())
+    app = with_ring(transport.address.namespace.app(name), _ring())
     return Target(transport, app, known.get(app), url)
+
+
+def _ring() -> Ring | None:
+    if environment.KEYS.explicit() is None:
+        return None
+    from streamq.payloads.keyring import KeyRing
+
+    return KeyRing.from_environment()
 
 
 def report_faults(faults: Iterable[str]) -> None:

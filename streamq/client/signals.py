@@ -5,7 +5,7 @@ Owns what a signal's name and value may be. Must not know a handler.
 
 from __future__ import annotations
 
-import secrets
+import os
 from typing import Final
 
 from streamq.calls import signals as signal_calls
@@ -53,7 +53,7 @@ def about(app: str, task: TaskId, name: str) -> About:
 def give(t: TypeKeys, task: TaskId, name: str, value: bytes, note: Note = NO_NOTE) -> Flow[SignalAnswer]:
     """Give a task a signal, once however often the call is sent; return what became of it. Raises
     PayloadError if its mailbox is full."""
-    call = signal_calls.signal(t, task.local, name, value, secrets.token_hex(8), note)
+    call = signal_calls.signal(t, task.local, name, value, os.urandom(8).hex(), note)
     answer = yield from ask(call)
     if answer == "delivered":
         return "delivered"

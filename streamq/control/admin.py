@@ -28,8 +28,8 @@ from streamq.errors import UsageError
 from streamq.flow import Flow, ask
 from streamq.keys import shard_keys, type_keys
 from streamq.model.task import CancelAnswer, SignalAnswer, TaskId, cancel_answer
-from streamq.payloads.keyring import ring_of
 from streamq.payloads.pipeline import pipeline_for
+from streamq.payloads.ring import ring_of
 from streamq.transport.sync_transport import SyncTransport
 
 CLOCK_MS = 1

@@ -28,9 +28,9 @@ from streamq.model.reply import Moved, Note
 from streamq.model.task import TaskId
 from streamq.namespace import with_ring
 from streamq.options.task import TaskOptions
-from streamq.payloads.keyring import ring_of
 from streamq.payloads.pipeline import key_of, opened
 from streamq.payloads.reading import check_edited, in_place_of
+from streamq.payloads.ring import ring_of
 from streamq.payloads.stage import About
 from streamq.registry.handler import sized
 

@@ -23,8 +23,8 @@ from streamq.flow import Flow, ask
 from streamq.keys import ShardKeys, shard_keys, type_keys
 from streamq.model.reply import Note
 from streamq.model.task import NewTask
-from streamq.payloads.keyring import index_key
 from streamq.payloads.pipeline import opened
+from streamq.payloads.ring import index_key
 from streamq.payloads.stage import About
 from streamq.registry.handler import check_name
 from streamq.schedules import definition, registration, state

@@ -31,8 +31,8 @@ from streamq.model.task import LETTER, NewTask, TaskId
 from streamq.options.checks import Duration, moment_ms
 from streamq.options.schedule import GRACE, Cron, Every, Misfire, Overlap, Schedule
 from streamq.options.unique import DEBOUNCE
-from streamq.payloads.keyring import index_key
 from streamq.payloads.pipeline import opened
+from streamq.payloads.ring import index_key
 from streamq.payloads.stage import About
 from streamq.registry.handler import Handler, check_name
 from streamq.registry.redefinition import importable

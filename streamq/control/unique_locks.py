@@ -20,7 +20,7 @@ from streamq.keys import TypeKeys, type_keys
 from streamq.model.task import TaskId
 from streamq.options.checks import key_text
 from streamq.options.unique import Plan
-from streamq.payloads.keyring import index_key
+from streamq.payloads.ring import index_key
 from streamq.stored import count
 
 PAGE: Final = 100

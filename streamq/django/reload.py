@@ -21,7 +21,7 @@ from django.utils import autoreload
 _DRAIN: Final = ("--drain-timeout", "2s")
 _LINGER: Final = 10.0
 """Seconds for the process to end after it was asked to."""
-_RELOADER: Final = "STREAMQ_RELOADER"
+_RELOADER: Final = "RELOADER_OF_STREAMQ"
 _POLL: Final = 0.25
 """Seconds between two looks at whether the reloader is still there."""
 

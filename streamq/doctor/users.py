@@ -25,8 +25,8 @@ _FLOWS: Final[Writes] = (
     ("pexpire", "flow flow_states flow_items flow_results"),
     ("zrem", "gone"),
 )
-"""Whoever lets flows go on: programs that start them, and workers. Dead letters of nodes that run again are taken
-away by operators and daemons."""
+"""Whoever lets flows go on: programs that start them, and workers. Dead letters of nodes that run again are
+taken away by operators and daemons."""
 _PRODUCES: Final[Writes] = (
     *_FLOWS,
     ("hincrby", "counters"),

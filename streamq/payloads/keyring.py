@@ -19,27 +19,20 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, NoReturn, Protocol
+from typing import Any, Final, NoReturn
 
 from streamq import environment
 from streamq.errors import InvalidOption, UsageError
 from streamq.forking import after_fork
+from streamq.payloads.ring import SALT, Cipher
 
 Key = bytes | str | Callable[[], bytes]
 """32 bytes, the same in base64, or a function that returns them, such as one that asks a KMS: it is called
 once, when the key is needed first."""
 LENGTH: Final = 32
-SALT: Final = 16
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _SUBKEYS: Final = 512
 """Subkeys of other processes that are kept: each process start has one."""
-
-
-class Cipher(Protocol):
-    """AES-256-GCM under one subkey."""
-
-    def encrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None) -> bytes: ...
-    def decrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None) -> bytes: ...
 
 
 class KeyRing:
@@ -169,18 +162,6 @@ def _read(raw: str) -> dict[str, Any] | None:
 def new_key() -> str:
     """Return a new key, in base64."""
     return base64.b64encode(secrets.token_bytes(LENGTH)).decode()
-
-
-def ring_of(app: str) -> KeyRing | None:
-    """Return the key ring that an app's name carries; None if it has none."""
-    found: KeyRing | None = getattr(app, "ring", None)
-    return found
-
-
-def index_key(app: str) -> bytes:
-    """Return the key of an app's digests; empty without a ring."""
-    ring = ring_of(app)
-    return b"" if ring is None else ring.index_key
 
 
 def _given(name: str, key: Key) -> Callable[[], bytes]:

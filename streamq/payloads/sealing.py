@@ -12,7 +12,7 @@ would exhaust it after 2^32 messages.
 from __future__ import annotations
 
 from streamq.errors import DecodeError, UsageError
-from streamq.payloads.keyring import SALT, ring_of
+from streamq.payloads.ring import SALT, ring_of
 from streamq.payloads.stage import About, NoKey
 
 _FIXED = 1 + SALT + 8 + 16

@@ -91,7 +91,7 @@ def test_the_exit_codes_are_on_the_main_page(capsys: Capture) -> None:
         (["stats", "--url", "unix:///no/such.sock"], 69, "no connection to unix:///no/such.sock"),
         (["task", "show", "nonsense"], 2, "'nonsense' is not a task id; one looks like"),
         (["task", "show", "email:0:n1-0"], 3, "unknown task email:0:n1-0"),
-        (["task", "nonsense"], 2, "argument show|list: invalid choice: 'nonsense'"),
+        (["task", "nonsense"], 2, "argument show|list|signal: invalid choice: 'nonsense'"),
         (["dead", "show", "email:0:n1-0"], 3, "is not a dead letter: it is unknown"),
         (["dead", "requeue"], 2, "select by ids, filters (--type"),
         (["dead", "purge", "--all"], 1, "pass --yes in non-interactive use"),

@@ -118,7 +118,7 @@ def test_one_lock_is_shown_and_freed_by_the_text_of_its_key(capsys: Capture, sha
     assert (code, "no task holds the key 'zeta'" in err) == (3, True)
     assert run(capsys, "unlock", "email", "acme", "--force", "--reason", "it hangs")[0] == 0
     [action] = StreamQ("shop").inspector.actions()
-    assert action.what == f"email {one['key']}: it hangs"
+    assert action.what == f"email: key 'acme', held by {first}"
     assert run(capsys, "unique", "email", "acme")[0] == 3
 
 

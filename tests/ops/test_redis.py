@@ -237,8 +237,9 @@ DURABLE = "producer of durable tasks"
 SCRIPTS = {
     "producer": (
         "enqueue", "enqueue_rich", "register", "announce", "open_shard", "wait", "cancel", "locate",
-        "signal",
-        "write_schedule",
+        "signal", "write_schedule",
+        "flow_build", "flow_commit", "flow_advance", "flow_release", "flow_grow", "flow_keep", "flow_mark",
+        "flow_renew", "flow_inputs",
     ),
     "worker": (
         "fetch", "renew", "settle", "settle_rich", "beat", "leave", "groups", "orders", "tally", "watch",
@@ -252,7 +253,7 @@ SCRIPTS = {
     ),
     "viewer": (
         "counts", "locate", "memos", "sizes",
-        "lane_list", "lane_tasks", "audit_lanes", "audit_slots", "audit_steps",
+        "lane_list", "lane_tasks", "audit_lanes", "audit_slots", "audit_steps", "audit_flow",
         "audit_held", "audit_turns", "audit_dead", "audit_keys", "audit_letters",
         "audit_pending", "audit_place", "audit_rows", "audit_schedule", "audit_stream", "dead_count",
         "dead_groups", "dead_slices", "page_buckets", "page_group", "page_locks", "page_results", "page_set",

@@ -26,8 +26,9 @@ from streamq import (
 from streamq.cli import main
 from streamq.dashboard import dashboard
 from streamq.dashboard.auth import Anyone
-from streamq.payloads.keyring import new_key, ring_of
+from streamq.payloads.keyring import new_key
 from streamq.payloads.pipeline import key_of, opened, pipeline_for
+from streamq.payloads.ring import ring_of
 from streamq.payloads.stage import About, NoKey
 from streamq.worker import too_new
 from tests.conftest import command

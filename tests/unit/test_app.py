@@ -187,3 +187,16 @@ def test_importing_streamq_loads_no_client_library() -> None:
 
     code = "import streamq, sys; assert 'redis' not in sys.modules and 'structlog' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_sync_producer_loads_no_event_loop() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys\nfrom streamq import StreamQ\napp = StreamQ('x', 'redis://127.0.0.1:1/0')\n"
+        "@app.task\ndef f(n: int) -> int: return n\nf.bind(1)\n"
+        "heavy = {'asyncio', 'logging', 'secrets', 'subprocess', 'ssl', 'streamq.payloads.keyring'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
