@@ -129,6 +129,7 @@ def test_every_metric_is_shown_or_watched() -> None:
         "streamq_workers_slots",
         "streamq_daemon_promoted_total",
         "streamq_daemon_last_round_timestamp_seconds",
+        "streamq_queue_workers_desired",  # scalers ask for it
         "streamq_queue_more_types",  # the daemon logs it, and /backlog refuses what may be left out
     }
 
