@@ -207,6 +207,11 @@ def _inbox_row(row: str) -> InboxRow:
     return InboxRow(flow, what)
 
 
+def any_there(s: ShardKeys) -> Call[bool]:
+    """Return whether a shard has flows that are looked after."""
+    return Call(None, (s.flows,), ("EXISTS", s.flows), bool)
+
+
 def due(s: ShardKeys, until_ms: int, limit: int) -> Call[list[str]]:
     """Return the flows that are to be looked after by now."""
     args = ("ZRANGE", s.flows, "-inf", until_ms, "BYSCORE", "LIMIT", 0, limit)

@@ -26,6 +26,8 @@ PATIENCE_MS: Final = 1_500
 """Ms after which a row was left behind: workers take theirs at once."""
 PAGE: Final = 500
 KEEP_INTERVAL: Final = 5.0
+IDLE_INTERVAL: Final = 10.0
+"""Seconds between two looks at a shard without flows. Daemons are needed only where a worker did not go on."""
 
 
 class FlowKeeper:
@@ -34,6 +36,7 @@ class FlowKeeper:
     def __init__(self, transport: AsyncTransport, discovery: Discovery) -> None:
         self._transport, self._discovery = transport, discovery
         self._keep_at = 0.0
+        self._idle_until: dict[str, float] = {}
 
     async def round(self, faults: Faults) -> None:
         """Advance what was left behind, and look after what is due."""
@@ -49,6 +52,8 @@ class FlowKeeper:
         await pause(stop, INTERVAL)
 
     async def _shard(self, shard: ShardKeys, faults: Faults, *, keeping: bool) -> None:
+        if not await self._has_flows(shard):
+            return
         now = await self._transport.run(question_calls.now(shard.inbox), patience=0)
         found = await self._transport.run(flow_calls.inbox(shard, now - PATIENCE_MS, PAGE), patience=0)
         rows: dict[str, list[str]] = {}
@@ -60,6 +65,15 @@ class FlowKeeper:
                 await adrive(self._transport, advance(shard, flow, ends, reads=False), patience=0)
         if keeping:
             await self._keep(shard, now, faults)
+
+    async def _has_flows(self, shard: ShardKeys) -> bool:
+        """Return whether there are flows to look after; asked rarely as long as there are none."""
+        now = time.monotonic()
+        if now < self._idle_until.get(shard.flows, 0.0):
+            return False
+        there = await self._transport.run(flow_calls.any_there(shard), patience=0)
+        self._idle_until[shard.flows] = 0.0 if there else now + IDLE_INTERVAL
+        return there
 
     async def _keep(self, shard: ShardKeys, now_ms: int, faults: Faults) -> None:
         for flow in await self._transport.run(flow_calls.due(shard, now_ms, PAGE), patience=0):

@@ -642,7 +642,7 @@ async def test_an_idle_queue_with_a_thousand_schedules_asks_next_to_nothing(app:
     await asyncio.sleep(10)
     daemon.stop()
     print(f"{asked.total() / 10:.1f} calls a second: {dict(asked)}")
-    assert asked.total() <= 10
+    assert asked.total() <= 12
     assert not {"tick", "write_schedule"} & asked.keys()
     await task
 
