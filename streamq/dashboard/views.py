@@ -5,6 +5,7 @@ Owns the shapes of the API. Must not know HTTP.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, Final
@@ -28,13 +29,35 @@ def task(info: TaskInfo, redaction: Redaction) -> dict[str, object]:
     """Return a task with all its details."""
     result = (info.result or b"null") if info.result is not None else None
     failures = [redaction.failure(one, info.payload) for one in info.failures]
+    memos = {name: redaction.result(one, info.payload) for name, one in info.memos.items()}
     return {
         "id": info.id, "type": info.type, "state": info.state, "payload": redaction.value(info.payload),
         "attempts_failed": info.attempts_failed, "lost": info.lost, "failures": failures,
         "detail": detail(info.detail, redaction), "result": redaction.result(result, info.payload),
         "success": info.success._asdict() if info.success else None, "origin": origin(info),
-        "progress": progress(info, redaction),
+        "progress": progress(info, redaction), "suspended": suspended(info, redaction),
+        "memos": by_name(info, memos, redaction),
+        "mailbox": by_name(info, info.mailbox, redaction),
     }  # fmt: skip
+
+
+def suspended(info: TaskInfo, redaction: Redaction) -> dict[str, object] | None:
+    """Return what a task waits for without a worker; the signal's name may repeat arguments."""
+    found = info.suspended
+    if found is None:
+        return None
+    signal = None if found.signal is None else redaction.error_text(found.signal, info.payload)
+    return {"until_ms": found.until_ms, "signal": signal}
+
+
+def by_name(info: TaskInfo, found: Mapping[str, object], redaction: Redaction) -> dict[str, object]:
+    """Return values by the names of steps or signals. Names may repeat arguments, which are masked in them;
+    those that are the same then are numbered."""
+    shown: dict[str, object] = {}
+    for name, value in found.items():
+        masked = redaction.error_text(name, info.payload)
+        shown[f"{masked} #{len(shown) + 1}" if masked in shown else masked] = value
+    return shown
 
 
 def progress(info: TaskInfo, redaction: Redaction) -> dict[str, object] | None:

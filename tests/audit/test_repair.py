@@ -308,6 +308,30 @@ def due_time_of_no_schedule(shard: Shard) -> None:
     shard.command("ZADD", shard.s.schedules_due, 5e12, "ghost", 6e12, "ghost:waiting", 7e12, b"\xff:no name")
 
 
+def flow(shard: Shard) -> tuple[str, str]:
+    """A flow of two nodes, one after the other, of which the first was released: its id in the shard, and the
+    local id of that node's task."""
+    app = StreamQ("shop", str(shard.transport.address))
+    email = app.task(name="email")(_email)
+    wf = app.flow("import")
+    wf.add(email.bind(), name="first").then(email.bind(), name="then")
+    handle = wf.start()
+    task = TaskId.parse(handle.nodes()[0].task)
+    app.close()
+    return handle.id.rpartition(":")[2], task.local
+
+
+def _email() -> None: ...
+
+
+def node_whose_task_is_gone(shard: Shard) -> None:
+    _, local = flow(shard)
+    entry = shard.locate(local).detail["entry"]
+    shard.command("XDEL", shard.t.normal, entry)
+    shard.command("HDEL", shard.t.index, local)
+    shard.command("HINCRBY", shard.t.counters, "accepted", -1)
+
+
 REPAIRED: list[tuple[Callable[[Shard], None], FaultCode]] = [
     (lost_row, "misplaced"),
     (wrong_row, "misplaced"),
@@ -350,6 +374,7 @@ REPAIRED: list[tuple[Callable[[Shard], None], FaultCode]] = [
     (due_time_that_is_gone, "wrong_due_time"),
     (due_time_of_a_schedule_that_rests, "wrong_due_time"),
     (due_time_of_no_schedule, "orphaned_due_time"),
+    (node_whose_task_is_gone, "lost_node"),
 ]
 
 
@@ -371,7 +396,8 @@ def test_what_is_broken_is_found_and_repaired(
     again = look(shard)
     assert (again.problems, again.ok) == ([], True)
     assert repair(shard).repaired == []
-    if harm is not mortal_types and "schedule" not in FAULTS[fault].text:  # of a type's keys
+    of_shard = any(word in FAULTS[fault].text for word in ("schedule", "flow"))
+    if harm is not mortal_types and not of_shard:
         assert int(shard.command("HGET", shard.t.counters, "repaired")) == len(done.repaired)
 
 
@@ -464,6 +490,16 @@ def arguments_that_are_gone(shard: Shard) -> None:
     shard.command("HDEL", shard.s.schedules, "nightly:payload")
 
 
+def end_that_nobody_takes(shard: Shard) -> None:
+    name, _ = flow(shard)
+    shard.command("ZADD", shard.s.inbox, 1, f"{name} 0 c")
+
+
+def numbers_of_a_flow(shard: Shard) -> None:
+    name, _ = flow(shard)
+    shard.command("HSET", shard.s.flow(name), "waiting", 9)
+
+
 REPORTED: list[tuple[Callable[[Shard], None], str]] = [
     (two_places, "in_two_places"),
     (two_states, "alive_and_dead"),
@@ -477,6 +513,8 @@ REPORTED: list[tuple[Callable[[Shard], None], str]] = [
     (overdue_expiry, "unended_expired"),
     (overdue_waiter, "stale_waiters"),
     (stray_group_row, "groups_differ"),
+    (end_that_nobody_takes, "stuck_flow"),
+    (numbers_of_a_flow, "flow_books_off"),
     (definition_that_is_none, "unreadable_schedule"),
     (arguments_that_are_gone, "unreadable_schedule"),
 ]

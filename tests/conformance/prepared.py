@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-from streamq import Every, StreamQ, TaskHandle, TaskId, TaskType, envelope, stored_result
+from streamq import Every, FlowHandle, StreamQ, TaskHandle, TaskId, TaskType, envelope, stored_result
 from streamq.calls import worker as worker_calls
 from streamq.calls.call import Call, R
 from streamq.calls.worker import Source
@@ -36,8 +36,16 @@ class Prepared:
         self.t, self.s = type_keys(self.name, SHARD, "email"), shard_keys(self.name, SHARD)
         self.events = shard_keys(self.name, 0).events
         self.handles: dict[str, TaskHandle[Any]] = {}
+        self.flow: FlowHandle = self.app.flow_handle("import:0:1764547200000-402938475610")
         self._sent = 0
         self._fill()
+
+    def start_flow(self) -> None:
+        """Start a flow of two nodes, for those operations that need one."""
+        wf = self.app.flow("import")
+        first = wf.add(self.email.bind(1), name="first")
+        wf.add(self.email.bind(2), name="then", after=first)
+        self.flow = wf.start(key=KEY)
 
     def id(self, state: str) -> str:
         return self.handles[state].id

@@ -15,10 +15,13 @@ import pytest
 from streamq import (
     Admin,
     AsyncAdmin,
+    AsyncFlows,
     AsyncInspector,
     AsyncSchedules,
     DeadSelection,
     Every,
+    FlowHandle,
+    Flows,
     Inspector,
     Schedules,
     StreamQ,
@@ -155,6 +158,7 @@ CASES: Final = [
     case("inspector.daemons_alive", want=same(0)),
     case("inspector.actions", want=same([])),
     case("inspector.server", want=lambda info: "used_memory" in info, of=lambda info: "used_memory" in info),
+    case("inspector.key_use", want=lambda found: {one.key for one in found} == {""}),
     case("inspector.now_ms", want=lambda ms: ms > 10**12),
     case("inspector.audit", want=lambda audit: audit.problems == [] and audit.checked > 5),
     # -- acts
@@ -165,6 +169,9 @@ CASES: Final = [
     case("admin.forget", "none", want=raises("UnknownTaskType")),
     case("admin.drain", WORKER, want=same(SHARD == 0), of=lambda _: None),
     case("admin.drain", "nobody", want=same(False)),
+    case("admin.dismiss", WORKER, want=raises("UsageError", "is alive")),
+    case("admin.dismiss", "nobody", want=same(False)),
+    case("admin.reseal", ["email"], want=raises("UsageError", "key ring")),
     case("admin.cancel", about=one("scheduled"), want=same("cancelled")),
     case("admin.cancel", about=one("dead"), want=same("too late")),
     case("admin.signal", about=lambda p: (p.id("scheduled"), "yes", 1), want=same("stored")),
@@ -215,14 +222,34 @@ CASES: Final = [
     case("schedules.run_now", "nightly", want=lambda task: task.startswith("email:")),
     case("schedules.backfill", "nightly", *SPAN, want=same(3)),
     case("schedules.sync", want=same(0)),
+    # -- flows
+    case("flows.all", want=lambda listed: [one.name for one in listed] == ["import"]),
+    case("flows.get", about=lambda p: (p.flow.id,), want=lambda view: view.path == ["first", "then"]),
+    case("flows.get", "import:0:1764547200000-402938475610", want=raises("UnknownFlow")),
+    case("flows.get", "nonsense", want=raises("UnknownFlow")),
+    case("flows.cancel", about=lambda p: (p.flow.id,), want=same(True)),
+    case("flows.retry", about=lambda p: (p.flow.id,), want=same(False)),
+    case("flows.left_behind", want=same(0)),
+    case("flow.status", want=same("running")),
+    case("flow.info", want=lambda info: (info.nodes, info.released, info.waiting) == (2, 1, 1)),
+    case("flow.nodes", want=lambda nodes: [one.state for one in nodes] == ["released", "waiting"]),
+    case("flow.result", 0.05, want=raises("ResultTimeout"), of=lambda error: type(error).__name__),
+    case("flow.results", "first", want=raises("UsageError")),
+    case("flow.cancel", want=same(True)),
+    case("flow.retry", want=same(False)),
 ]  # fmt: skip
 AWAITED: Final = {"wait_idle": "await_idle"}
+FACES: Final = ("inspector", "admin", "schedules", "flows")
+"""What has an awaited twin of its own, `app.a…`."""
 
 
 @pytest.mark.parametrize("made", CASES)
 def test_it_is_the_same_called_and_awaited(server_url: str, made: Case) -> None:
     called, awaited = Prepared("called", server_url), Prepared("awaited", server_url)
     try:
+        if made.on in ("flow", "flows"):
+            called.start_flow()
+            awaited.start_flow()
         plain = _called(called, made)
         other = asyncio.run(_awaited(awaited, made))
         for answer in (plain, other):
@@ -237,7 +264,7 @@ def test_it_is_the_same_called_and_awaited(server_url: str, made: Case) -> None:
 def _called(p: Prepared, made: Case) -> Any:
     on: Any = {
         "app": p.app, "task": p.keyed, "inspector": p.app.inspector, "admin": p.app.admin,
-        "schedules": p.app.schedules, **p.handles,
+        "schedules": p.app.schedules, "flows": p.app.flows, "flow": p.flow, **p.handles,
     }  # fmt: skip
     try:
         answer = getattr(on[made.on], made.name)(*made.args(p), **made.options)
@@ -247,8 +274,8 @@ def _called(p: Prepared, made: Case) -> Any:
 
 
 async def _awaited(p: Prepared, made: Case) -> Any:
-    faces: Any = {"inspector": p.app.ainspector, "admin": p.app.aadmin, "schedules": p.app.aschedules}
-    on: Any = {"app": p.app, "task": p.keyed, **p.handles} | faces
+    faces: Any = {name: getattr(p.app, f"a{name}") for name in FACES}
+    on: Any = {"app": p.app, "task": p.keyed, "flow": p.flow, **p.handles} | faces
     name = made.name if made.on in faces else AWAITED.get(made.name, f"a{made.name}")
     try:
         answer = getattr(on[made.on], name)(*made.args(p), **made.options)
@@ -288,12 +315,18 @@ ASKS_NOBODY: Final = {
         "on",
         "overrides",
         "run_worker",
+        "flow",
+        "flow_handle",
+        "flows",
+        "aflows",
     },
-    TaskType: {"name", "handler", "options", "bind"},
+    TaskType: {"name", "handler", "options", "bind", "upcast"},
     TaskHandle: {"id", "duplicate", "events"},
-    Inspector: {"app", "faults", "partial", "transport", "within"},
+    Inspector: {"app", "faults", "partial", "transport", "within", "without_keys"},
     Admin: {"app", "transport", "acting_for"},
     Schedules: {"app", "faults", "transport", "acting_for"},
+    Flows: {"app", "faults", "transport", "acting_for"},
+    FlowHandle: {"id", "duplicate"},
 }
 """Public members that ask no server, so nobody has to wait for them."""
 APART: Final = {"close", "tail"}
@@ -304,18 +337,29 @@ def _public(cls: type) -> set[str]:
     return {name for name in dir(cls) if not name.startswith("_")}
 
 
-@pytest.mark.parametrize("cls", [StreamQ, TaskType, TaskHandle])
+def _awaited_one(member: object) -> bool:
+    return inspect.iscoroutinefunction(member) or inspect.isasyncgenfunction(member)
+
+
+@pytest.mark.parametrize("cls", [StreamQ, TaskType, TaskHandle, FlowHandle])
 def test_every_operation_has_a_twin_that_is_awaited(cls: type) -> None:
-    twins = {name for name in _public(cls) if inspect.iscoroutinefunction(getattr(cls, name))}
+    twins = {name for name in _public(cls) if _awaited_one(getattr(cls, name))}
     plain = _public(cls) - twins - ASKS_NOBODY[cls]
     assert {AWAITED.get(name, f"a{name}") for name in plain} == twins
     for name in plain:
         ours, other = getattr(cls, name), getattr(cls, AWAITED.get(name, f"a{name}"))
-        assert inspect.signature(ours) == inspect.signature(other)
+        assert inspect.signature(ours).parameters == inspect.signature(other).parameters
+        assert inspect.isasyncgenfunction(other) or inspect.signature(ours) == inspect.signature(other)
 
 
 @pytest.mark.parametrize(
-    ("plain", "awaited"), [(Inspector, AsyncInspector), (Admin, AsyncAdmin), (Schedules, AsyncSchedules)]
+    ("plain", "awaited"),
+    [
+        (Inspector, AsyncInspector),
+        (Admin, AsyncAdmin),
+        (Schedules, AsyncSchedules),
+        (Flows, AsyncFlows),
+    ],
 )
 def test_every_question_and_act_has_a_twin_that_is_awaited(plain: type, awaited: type) -> None:
     assert _public(plain) == _public(awaited)
@@ -328,15 +372,17 @@ def test_every_question_and_act_has_a_twin_that_is_awaited(plain: type, awaited:
 
 def test_every_operation_is_tried_here() -> None:
     tried = {(case.values[0].on, case.values[0].name) for case in CASES}
-    handles = {name for on, name in tried if on not in ("app", "task", "inspector", "admin", "schedules")}
+    handles = {name for on, name in tried if on not in (*FACES, "app", "task", "flow")}
     for on, cls in {
         "app": StreamQ,
         "task": TaskType,
         "inspector": Inspector,
         "admin": Admin,
         "schedules": Schedules,
+        "flows": Flows,
+        "flow": FlowHandle,
     }.items():
-        twins = {name for name in _public(cls) if inspect.iscoroutinefunction(getattr(cls, name))}
+        twins = {name for name in _public(cls) if _awaited_one(getattr(cls, name))}
         wanted = _public(cls) - twins - ASKS_NOBODY[cls] - APART
         assert {name for where, name in tried if where == on} == wanted
     assert handles == {"status", "result", "cancel", "signal"}

@@ -16,9 +16,10 @@ import pytest
 import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
-from streamq import StreamQ
+from streamq import StreamQ, get_context
 from streamq.dashboard import Bearer, dashboard
 from streamq.dashboard.findings import DoctorCache
+from streamq.dashboard.redaction import HIDDEN
 from streamq.doctor.check import Check
 from streamq.doctor.examination import Diagnosis
 from streamq.keys import DAEMON_HEARTBEATS, DAEMONS, shard_keys
@@ -26,6 +27,7 @@ from streamq.telemetry.catalogue import METRICS
 from tests.conftest import command
 from tests.dashboard.shop import TRUSTED, Shop, open_shop
 from tests.dashboard.test_pages import client
+from tests.running import serving, until
 from tests.sample_names import base
 
 USERS = Path(__file__).parents[2] / "ops" / "redis" / "users.acl"
@@ -78,6 +80,33 @@ async def test_the_api_has_what_the_command_prints(
     async with client(dashboard(app, auth=TRUSTED)) as browser:
         told = (await browser.get(f"{kind}/{shop.ids.get(name, name)}")).json()
     _same_shape(printed, told)
+
+
+async def test_the_api_has_the_steps_of_a_task(app: StreamQ) -> None:
+    """What a step or a signal is called may repeat arguments, and what it stored too."""
+
+    @app.task
+    async def order(customer: str) -> None:
+        await get_context().step(f"charge {customer}", lambda: {"paid by": customer})
+        await get_context().wait(f"approved {customer}")
+
+    async with serving(app):
+        handle = await order.aenqueue("lovelace")
+        await until(lambda: app.inspector.task(handle.id).suspended is not None)
+        await handle.asignal("other lovelace", 1)
+        told = []
+        for options in ({}, {"redact": ["customer"]}, {"hide_payloads": True}):
+            async with client(dashboard(app, auth=TRUSTED, **options)) as browser:
+                told.append((await browser.get(f"/api/tasks/{handle.id}")).json())
+    open_, redacted, hidden = told
+    assert open_["memos"]["charge lovelace"] == {"paid by": "lovelace"}
+    assert open_["suspended"] == {"until_ms": None, "signal": "approved lovelace"}
+    assert open_["mailbox"] == {"other lovelace": 1}
+    assert redacted["mailbox"] == {f"other {HIDDEN}": 1}
+    assert hidden["mailbox"] == {HIDDEN: 1}
+    for one in (redacted, hidden):
+        assert "lovelace" not in orjson.dumps(one).decode()
+        assert len(one["memos"]) == len(open_["memos"]) == 2
 
 
 async def command_prints(*args: str) -> Any:

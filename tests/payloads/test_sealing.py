@@ -153,14 +153,16 @@ async def test_nothing_is_on_the_server_in_clear(  # noqa: PLR0915 - one queue, 
 
 async def test_the_dashboard_shows_it_to_the_role_only(url: str) -> None:
     shop = Shop(url, both())
-    done, dead = shop.mail.enqueue(SECRET), shop.fails.enqueue(SECRET)
+    done, dead, steps = shop.mail.enqueue(SECRET), shop.fails.enqueue(SECRET), shop.steps.enqueue(SECRET)
     async with serving(shop.app):
         await done.aresult(20)
         with pytest.raises(TaskDead):
             await dead.aresult(20)
+        await until(lambda: shop.app.inspector.task(steps.id).suspended is not None)
     pages = [
         "/dead", "/tasks?state=completed", "/tasks?state=dead", "/types/fails", f"/tasks/{done.id}",
-        f"/tasks/{dead.id}", f"/api/tasks/{dead.id}", "/api/tasks?state=dead", "/api/dead",
+        f"/tasks/{dead.id}", f"/api/tasks/{dead.id}", f"/api/tasks/{steps.id}",
+        "/api/tasks?state=dead", "/api/dead",
     ]  # fmt: skip
     for role in ("viewer", "operator"):
         async with client(dashboard(shop.app, auth=Anyone(role))) as browser:
@@ -168,8 +170,11 @@ async def test_the_dashboard_shows_it_to_the_role_only(url: str) -> None:
                 answer = await browser.get(page)
                 assert answer.status_code == 200
                 assert SECRET not in answer.text, page
-            for page in pages[4:7]:
+            for page in pages[4:8]:
                 assert "sealed with key" in (await browser.get(page)).text
+            told = (await browser.get(pages[7])).json()
+            assert "sealed with key" in told["memos"]["charge"]
+            assert told["suspended"] == {"until_ms": None, "signal": "approved"}
             looked = await browser.get("/api/tasks", params={"state": "dead", "error": "lovelace"})
             assert looked.json()["tasks"] == []
     async with client(dashboard(shop.app, auth=Anyone("admin"))) as browser:

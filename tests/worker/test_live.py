@@ -222,7 +222,7 @@ async def test_a_command_follows_it_and_the_dashboard_shows_it(
         shown = await asyncio.to_thread(main, ["task", "show", handle.id, "--url", url])
         assert (shown, "1 of 4 (25%) <b>Ada" in capsys.readouterr().out) == (0, True)
         pages = [await page(app, handle.id, redact) for redact in ((), ("name",))]
-        assert '<progress max="4.0" value="1.0">' in pages[0]
+        assert '<progress aria-label="Progress" max="4.0" value="1.0">' in pages[0]
         assert "&lt;b&gt;Ada" in pages[0]
         assert "Ada" not in pages[1]
         go.set()
