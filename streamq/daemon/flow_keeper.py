@@ -27,7 +27,7 @@ PATIENCE_MS: Final = 1_500
 PAGE: Final = 500
 KEEP_INTERVAL: Final = 5.0
 IDLE_INTERVAL: Final = 10.0
-"""Seconds between two looks at a shard without flows. Daemons are needed only where a worker did not go on."""
+"""Seconds between two looks at a shard without flows: daemons are needed only if no worker went on."""
 
 
 class FlowKeeper:
