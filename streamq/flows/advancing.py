@@ -17,7 +17,7 @@ from streamq.calls import flows as calls
 from streamq.calls.flows import Item, Ready
 from streamq.errors import DecodeError
 from streamq.flow import Flow, ask
-from streamq.flows.naming import maps, named_task, opened_result, parsed_maps
+from streamq.flows.naming import is_number, maps, named_task, opened_result, parsed_maps
 from streamq.flows.needs import MOST_BYTES, spliced
 from streamq.keys import FLOW_PAGE, ShardKeys, type_keys
 from streamq.model.task import NAME_PATTERN
@@ -41,7 +41,7 @@ def advance(
 
     pipeline: the stages for payloads. reads: whether this process could read a sealed result.
     """
-    waiting = list(rows)
+    waiting, before = list(rows), None
     while True:
         found = yield from ask(calls.advance(s, flow, waiting[:FLOW_PAGE]))
         waiting = waiting[FLOW_PAGE:]
@@ -50,8 +50,10 @@ def advance(
         left = False
         for one in cut:
             left = (yield from _cut(s, flow, one.number, pipeline, reads=reads)) or left
-        if not waiting and not left and not found.more and len(found.ready) < FLOW_PAGE:
+        over = not left and not found.more and len(found.ready) < FLOW_PAGE
+        if not waiting and (over or found == before):  # a damaged record never gets further
             return found.state
+        before = found
 
 
 def _release(s: ShardKeys, flow: str, ready: Sequence[Ready]) -> Flow[None]:
@@ -113,7 +115,7 @@ def _payloads(
     fields = yield from ask(calls.record(s, flow, [f"s{node}", f"i{node}", f"f{node}", "maps"]))
     source, argument, fixed, ranges = fields
     _, child = yield from named_task(s, flow, node, {})
-    if source is None or argument is None or fixed is None or child is None or not source.isdigit():
+    if source is None or argument is None or fixed is None or child is None or not is_number(text(source)):
         raise DecodeError("the record of the map is damaged")
     found = yield from ask(calls.results(s, flow, [int(source)], MOST_BYTES))
     if found.size < 0 or not found.found[0][1]:
