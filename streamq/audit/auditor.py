@@ -23,7 +23,7 @@ from streamq.calls.audit import Fault, FaultCode
 from streamq.calls.call import all_streams
 from streamq.errors import ServerError
 from streamq.flow import Flow, Pause, ask, in_turn
-from streamq.keys import HOLDING, KnownKey, TypeKeys, shard_keys, type_keys
+from streamq.keys import HOLDING, OF_FLOWS, KnownKey, TypeKeys, shard_keys, type_keys
 from streamq.model.reply import Counts
 from streamq.model.task import TYPE_PATTERN
 
@@ -100,7 +100,8 @@ class Auditor:
                 fault = Fault("wrong_kind_counters", fault.where)
                 if (yield from self._recounted(t)):
                     return
-            self._unsound.add((known.type, known.shard))
+            if known.kind not in OF_FLOWS:  # which costs that flow only
+                self._unsound.add((known.type, known.shard))
         yield from self._judge(t, fault)
 
     def _schedules(self, shard: int) -> Flow[None]:

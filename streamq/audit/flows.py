@@ -14,6 +14,7 @@ from streamq.calls import question as question_calls
 from streamq.calls.audit import Fault
 from streamq.calls.flows import Audited
 from streamq.calls.locate import locate
+from streamq.errors import ServerError
 from streamq.flow import Flow, Pause, ask
 from streamq.keys import ShardKeys, shard_keys, type_keys
 from streamq.model.task import LIVING, NAME_PATTERN
@@ -25,11 +26,15 @@ _SECOND_LOOK: Final = 1.0
 
 
 def faults(s: ShardKeys) -> Flow[tuple[int, list[Fault]]]:
-    """Return how many flows a shard has, and their faults. Raises ServerError."""
+    """Return how many flows a shard has, and their faults. Raises ServerError if their lists cannot be
+    read."""
     flows = yield from ask(calls.listed(s))
     found: list[Fault] = []
     for flow in flows:
-        found += yield from _flow(s, flow)
+        try:
+            found += yield from _flow(s, flow)
+        except ServerError as error:  # the others are checked
+            found.append(Fault("unchecked", f"flow {flow}: {error}"))
     now = yield from ask(question_calls.now(s.inbox))
     rows = yield from ask(calls.inbox(s, now - LATE_MS, 100))
     found += [Fault("stuck_flow", f"{row.flow} {row.what}") for row in rows]

@@ -231,4 +231,4 @@ def named(s: ShardKeys, key: str) -> Call[str]:
 
 def counted(raw: bytes | None) -> int:
     """Return a stored number, 0 for anything else."""
-    return number(raw) if raw is not None and raw.isdigit() else 0
+    return number(raw) if raw is not None and raw.isdigit() and len(raw) < 16 else 0

@@ -13,8 +13,10 @@ from typing import Final, Self
 from streamq.calls import flows as calls
 from streamq.calls import producer as producer_calls
 from streamq.calls import question as question_calls
+from streamq.calls.call import R
 from streamq.control.action_log import note, user
 from streamq.control.facade import AsyncFacade, Facade, SyncFacade, operation
+from streamq.control.unreadable import Damaged, Unreadable, describe_fault, is_data_fault
 from streamq.errors import ServerError
 from streamq.flow import Flow, ask
 from streamq.flows import actions, reading
@@ -55,49 +57,45 @@ class FlowDesk(Facade):
     def all(self) -> Flow[list[FlowInfo]]:
         """Return all flows that are stored, the newest first."""
         found: list[FlowInfo] = []
-        faults: list[str] = []
+        look = Unreadable()
         for s in (yield from self._every()):
             try:
-                for local in (yield from ask(calls.listed(s))):
-                    one = yield from reading.head(s, local)
-                    if one.state != "unknown":
-                        found.append(one)
-            except ServerError as error:
-                faults.append(str(error))
-        self.faults = tuple(faults)
+                for local in (yield from look.ask(calls.listed(s), list[str])):
+                    found += yield from _listed(s, local, look)
+            except ServerError as error:  # of another cause
+                look.note(str(error))
+        self.faults = tuple(look.faults)
+        found = [one for one in found if one.state != "unknown"]
         return sorted(found, key=lambda one: (one.started_ms, one.id), reverse=True)
 
     @operation
     def get(self, flow_id: str) -> Flow[FlowView]:
-        """Return one flow with its nodes. Raises UnknownFlow."""
+        """Return one flow with its nodes. Raises UnknownFlow, and Damaged if a key of it cannot be read."""
         flow, s = self._of(flow_id)
-        head = yield from reading.head(s, flow.local)
-        if head.state == "unknown":
-            raise actions.unknown(flow)
-        nodes = yield from reading.nodes(s, flow.local)
-        failure = (yield from cause_of(s, flow.local)) if head.cause else None
-        return FlowView(head, nodes, failure, path_of(nodes))
+        return (yield from _whole(s, flow.local, _view(s, flow)))
 
     @operation
     def cancel(self, flow_id: str) -> Flow[bool]:
-        """Cancel a flow; return whether it was running. Raises UnknownFlow."""
+        """Cancel a flow; return whether it was running. Raises UnknownFlow, and Damaged as `get` does."""
         flow, s = self._of(flow_id)
-        return (yield from actions.cancel(s, flow, note(self._by or user(), "cancel flow", str(flow))))
+        told = note(self._by or user(), "cancel flow", str(flow))
+        return (yield from _whole(s, flow.local, actions.cancel(s, flow, told)))
 
     @operation
     def retry(self, flow_id: str) -> Flow[bool]:
-        """Let a flow go on that has failed or was cancelled; return whether it had. Raises UnknownFlow."""
+        """Let a flow go on that has failed or was cancelled; return whether it had. Raises
+        UnknownFlow, and Damaged as `get` does."""
         flow, s = self._of(flow_id)
         told = note(self._by or user(), "retry flow", str(flow))
-        return (yield from actions.retry(s, flow, note=told, reads=False))
+        return (yield from _whole(s, flow.local, actions.retry(s, flow, note=told, reads=False)))
 
     @operation
     def left_behind(self) -> Flow[int]:
         """Return how many ends of nodes have waited in an inbox for a minute: nobody lets flows go on."""
-        number = 0
+        number, look = 0, Unreadable()
         for s in (yield from self._every()):
             now = yield from ask(question_calls.now(s.inbox))
-            number += len((yield from ask(calls.inbox(s, now - STUCK_MS, 1000))))
+            number += len((yield from look.ask(calls.inbox(s, now - STUCK_MS, 1000), list)))
         return number
 
     def _every(self) -> Flow[list[ShardKeys]]:
@@ -109,6 +107,35 @@ class FlowDesk(Facade):
     def _of(self, flow_id: str) -> tuple[FlowId, ShardKeys]:
         flow = FlowId.parse(flow_id)
         return flow, shard_keys(self._app, flow.shard)
+
+
+def _view(s: ShardKeys, flow: FlowId) -> Flow[FlowView]:
+    head = yield from reading.head(s, flow.local)
+    if head.state == "unknown":
+        raise actions.unknown(flow)
+    nodes = yield from reading.nodes(s, flow.local)
+    failure = (yield from cause_of(s, flow.local)) if head.cause else None
+    return FlowView(head, nodes, failure, path_of(nodes))
+
+
+def _listed(s: ShardKeys, local: str, look: Unreadable) -> Flow[list[FlowInfo]]:
+    """Return a flow for a list; if its record cannot be read, note that: the others are listed."""
+    try:
+        return [(yield from _whole(s, local, reading.head(s, local)))]
+    except Damaged as error:
+        look.note(str(error))
+        return []
+
+
+def _whole(s: ShardKeys, local: str, steps: Flow[R]) -> Flow[R]:
+    """Carry out the steps of one flow. Raises Damaged, which names the key, if stored data cannot be read."""
+    try:
+        return (yield from steps)
+    except ServerError as error:
+        if not is_data_fault(error):
+            raise
+        keys = [s.flow(local), s.flow_states(local), s.flow_results(local, 0)]
+        raise Damaged(f"flow {local} {(yield from describe_fault(keys, error))}") from None
 
 
 def path_of(nodes: list[NodeInfo]) -> list[str]:

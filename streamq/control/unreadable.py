@@ -76,8 +76,7 @@ def describe_fault(keys: Sequence[str], error: RedisError) -> Flow[str]:
 def _expected(key: str, holds: str) -> str:
     """Return the type of value that a key must have: its name ends with its kind, or with one of many."""
     parts = key.replace("=", ":").split(":")
-    kind = parts[-1] if parts[-1] in _KINDS else parts[-2] if len(parts) > 1 else ""
-    return _KINDS.get(kind, holds)
+    return next((_KINDS[part] for part in parts[:-4:-1] if part in _KINDS), holds)
 
 
 _KINDS: Final = {

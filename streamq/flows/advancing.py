@@ -17,7 +17,7 @@ from streamq.calls import flows as calls
 from streamq.calls.flows import Item, Ready
 from streamq.errors import DecodeError
 from streamq.flow import Flow, ask
-from streamq.flows.naming import maps, named_task, opened_result, parsed_maps
+from streamq.flows.naming import is_number, maps, named_task, opened_result, parsed_maps
 from streamq.flows.needs import MOST_BYTES, spliced
 from streamq.keys import FLOW_PAGE, ShardKeys, type_keys
 from streamq.model.task import NAME_PATTERN
@@ -41,26 +41,23 @@ def advance(
 
     pipeline: the stages for payloads. reads: whether this process could read a sealed result.
     """
-    waiting = list(rows)
+    waiting, before = list(rows), None
     while True:
         found = yield from ask(calls.advance(s, flow, waiting[:FLOW_PAGE]))
         waiting = waiting[FLOW_PAGE:]
         cut = [one for one in found.ready if one.cut]
-        ready = [one for one in found.ready if not one.cut]
-        released = yield from _release(s, flow, ready)
+        yield from _release(s, flow, [one for one in found.ready if not one.cut])
         left = False
         for one in cut:
             left = (yield from _cut(s, flow, one.number, pipeline, reads=reads)) or left
-        if waiting or left or found.more:
-            continue
-        # What only a daemon may release, as it has a dead letter, does not keep others here.
-        if len(found.ready) < FLOW_PAGE or (ready and not released):
+        over = not left and not found.more and len(found.ready) < FLOW_PAGE
+        if not waiting and (over or found == before):  # a damaged record never gets further
             return found.state
+        before = found
 
 
-def _release(s: ShardKeys, flow: str, ready: Sequence[Ready]) -> Flow[int]:
-    """Release nodes, those of one type and page together. Returns how many went."""
-    released = 0
+def _release(s: ShardKeys, flow: str, ready: Sequence[Ready]) -> Flow[None]:
+    """Release nodes, those of one type and page together."""
     groups: dict[tuple[str, int, int], list[int]] = {}
     firsts = yield from _firsts(s, flow, {one.map for one in ready if one.map >= 0})
     for one in ready:
@@ -69,11 +66,9 @@ def _release(s: ShardKeys, flow: str, ready: Sequence[Ready]) -> Flow[int]:
     for (name, of, page), nodes in groups.items():
         if not NAME_PATTERN.fullmatch(name):  # a damaged record: the node has died
             yield from ask(calls.mark(s, flow, "fail", nodes[0]))
-            released += 1
             continue
         t = type_keys(s.app, s.shard, name)
-        released += yield from ask(calls.release(t, s, flow, page_of(of, page), nodes, of, firsts.get(of, 0)))
-    return released
+        yield from ask(calls.release(t, s, flow, page_of(of, page), nodes, of, firsts.get(of, 0)))
 
 
 def page_of(of: int, page: int) -> str:
@@ -120,7 +115,7 @@ def _payloads(
     fields = yield from ask(calls.record(s, flow, [f"s{node}", f"i{node}", f"f{node}", "maps"]))
     source, argument, fixed, ranges = fields
     _, child = yield from named_task(s, flow, node, {})
-    if source is None or argument is None or fixed is None or child is None or not source.isdigit():
+    if source is None or argument is None or fixed is None or child is None or not is_number(text(source)):
         raise DecodeError("the record of the map is damaged")
     found = yield from ask(calls.results(s, flow, [int(source)], MOST_BYTES))
     if found.size < 0 or not found.found[0][1]:

@@ -17,13 +17,14 @@ from streamq.calls.locate import locate
 from streamq.errors import DecodeError
 from streamq.flow import Flow, ask
 from streamq.flows import needs as asked
-from streamq.flows.naming import maps, named_task, opened_result, parsed_maps
+from streamq.flows.naming import is_number, maps, named_task, opened_result, parsed_maps
 from streamq.flows.needs import MOST_BYTES, Need, NodeOf, OfFailure, OfMap, spliced
 from streamq.keys import ShardKeys, type_keys
 from streamq.model.delivery import Delivery
 from streamq.model.where import Buried
 from streamq.payloads.pipeline import opened
 from streamq.payloads.stage import About, NoKey
+from streamq.stored import text
 
 AT_ONCE: Final = 1000
 """Results that one call reads."""
@@ -84,7 +85,7 @@ def _values(s: ShardKeys, node: NodeOf) -> Flow[dict[str, bytes]]:
 def cause_of(s: ShardKeys, flow: str) -> Flow[Failure]:
     """Return why a flow failed: the first of its nodes that did."""
     [cause, raw] = yield from ask(calls.record(s, flow, ["cause", "maps"]))
-    if cause is None or not cause.isdigit():
+    if cause is None or not is_number(text(cause)):
         return Failure("", "", "dead", "", "the flow could not go on")
     state = yield from ask(calls.states(s, flow, int(cause), int(cause)))
     return (yield from failure_of(s, flow, int(cause), state, parsed_maps(raw)))

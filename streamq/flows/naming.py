@@ -5,8 +5,9 @@ Owns the reading of these. What is damaged has no task. Does no I/O: flows of st
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -18,6 +19,13 @@ from streamq.model.task import NAME_PATTERN, TaskId
 from streamq.payloads.pipeline import SEALED, opened
 from streamq.payloads.stage import About
 from streamq.stored import text
+
+_NUMBER: Final = re.compile("[0-9]{1,9}")
+
+
+def is_number(word: str) -> bool:
+    """Return whether a stored text is the number of a node, or of nodes."""
+    return _NUMBER.fullmatch(word) is not None
 
 
 def maps(s: ShardKeys, flow: str) -> Flow[dict[int, tuple[int, int]]]:
@@ -31,7 +39,7 @@ def parsed_maps(raw: bytes | None) -> dict[int, tuple[int, int]]:
     found: dict[int, tuple[int, int]] = {}
     for row in text(raw or b"").split():
         parts = row.split(":")
-        if len(parts) == 3 and all(part.isdigit() for part in parts):
+        if len(parts) == 3 and all(map(is_number, parts)):
             found[int(parts[0])] = (int(parts[1]), int(parts[2]))
     return found
 

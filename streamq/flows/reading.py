@@ -15,7 +15,7 @@ from streamq.calls import flows as calls
 from streamq.flow import Flow, ask
 from streamq.flows.flow_id import FlowId, task_of
 from streamq.flows.inputs import STATE_NAMES
-from streamq.flows.naming import parsed_maps
+from streamq.flows.naming import is_number, parsed_maps
 from streamq.keys import ShardKeys
 from streamq.model.task import NAME_PATTERN, TaskId
 from streamq.stored import text
@@ -86,7 +86,7 @@ def head(s: ShardKeys, flow: str) -> Flow[FlowInfo]:
     ended = calls.counted(told["ended"]) if told["ended"] else None
     key = text(told["key"] or b"").partition(":")[2]
     cause = text(told["cause"] or b"")
-    if cause.isdigit():
+    if is_number(cause):
         cause = yield from _name_of(s, flow, int(cause))
     return FlowInfo(
         str(FlowId(name, s.shard, flow)),
@@ -104,7 +104,11 @@ def _name_of(s: ShardKeys, flow: str, number: int) -> Flow[str]:
     [maps] = yield from ask(calls.record(s, flow, ["maps"]))
     for node, (first, count) in parsed_maps(maps).items():
         if first <= number < first + count:
-            return f"{(yield from _name_of(s, flow, node))}[{number - first}]"
+            return f"{(yield from _own_name(s, flow, node))}[{number - first}]"
+    return (yield from _own_name(s, flow, number))
+
+
+def _own_name(s: ShardKeys, flow: str, number: int) -> Flow[str]:
     [raw] = yield from ask(calls.record(s, flow, [f"n{number}"]))
     return str(_told(raw).get("m", number))
 
@@ -177,6 +181,6 @@ def last_nodes(s: ShardKeys, flow: str) -> Flow[dict[str, int]]:
     [raw] = yield from ask(calls.record(s, flow, ["last"]))
     found: dict[str, int] = {}
     for word in text(raw or b"").split():
-        if word.isdigit():
+        if is_number(word):
             found[(yield from _name_of(s, flow, int(word)))] = int(word)
     return found

@@ -12,6 +12,7 @@ from streamq import StreamQ, Worker
 from streamq.calls import flows as calls
 from streamq.cli import main
 from streamq.doctor.queue import AppChecks
+from streamq.errors import ServerError
 from streamq.flows.keeping import DAY_MS
 from streamq.keys import shard_keys
 from streamq.transport.sync_transport import SyncTransport
@@ -169,3 +170,48 @@ async def test_ten_thousand_children_and_workers_that_vanish(app: StreamQ) -> No
     assert joins == [number]
     books(handle)
     clean(app)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"state": "x", "todo": "0 1"},
+        {"state": "failing", "todo": "0 1"},
+        {"maps": "0:0:99999999999999 1:1:4", "next:0": "-1e308", "out:0": "-inf", "todo": "0 1"},
+        {"maps": "1:0:9", "cause": "\u00b2", "last": "\u00b2 3"},
+        {"maps": "0:0:5", "cause": "3"},
+        {"maps": "9" * 5000 + ":1:1", "static": "9" * 5000, "cause": "9" * 5000},
+    ],
+)
+async def test_a_damaged_record_holds_nobody_up(app: StreamQ, url: str, damage: dict[str, str]) -> None:
+    """Neither a worker nor a daemon goes round in it; another flow goes on."""
+    handle, good = Diamond(app).wf.start(), app.flow("good")
+    good.add(app.task(name="fine")(_fine).bind())
+    s = shard_keys(app.name, 0)
+    command(url, "HSET", s.flow(local(handle.id)), *(word for pair in damage.items() for word in pair))
+    command(url, "ZADD", s.inbox, 1, f"{local(handle.id)} look")
+    command(url, "ZADD", s.flows, 1, local(handle.id))
+    async with serving(app):
+        assert await (await good.astart()).aresult(20) == 7
+    assert good.name in {one.name for one in app.flows.all()}
+    app.flows.cancel(handle.id) if app.flow_handle(handle.id).status() == "running" else None
+    app.inspector.audit()
+
+
+async def _fine() -> int:
+    return 7
+
+
+def test_a_key_of_another_kind_costs_its_flow_only(app: StreamQ, url: str) -> None:
+    first, second = Diamond(app).wf.start(key="one"), app.flow("good")
+    second.add(app.task(name="fine")(_fine).bind())
+    other, s = second.start(), shard_keys(app.name, 0)
+    key = s.flow(local(first.id))
+    command(url, "SET", key, "x")
+    assert [one.id for one in app.flows.all()] == [other.id]
+    assert app.flows.faults == (f"flow {local(first.id)} cannot be read: {key} holds a string, not a hash",)
+    with pytest.raises(ServerError, match="holds a string, not a hash"):
+        app.flows.get(first.id)
+    command(url, "HSET", s.flow(local(other.id)), "waiting", 9)
+    found = {one.code for one in app.inspector.audit().problems}
+    assert found >= {"wrong_kind", "flow_books_off"}

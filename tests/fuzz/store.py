@@ -74,6 +74,8 @@ class Store:
         self._transport = SyncTransport(Address.parse(url))
         self._kept: list[tuple[bytes, int, bytes]] = []
         self.ids: list[str] = []
+        self.flows: list[str] = []
+        """Ids of flows, that of the neighbour last."""
 
     def ask(self, *args: str | int | bytes) -> Any:
         from streamq.calls.call import Call
@@ -115,6 +117,9 @@ def fill(here: Store, handles: list[TaskHandle[Any]]) -> None:  # noqa: PLR0915 
         here.ask(
             "HSET", s.heartbeats, "here-1-abc123", orjson.dumps(beat), "here-2-abc124", orjson.dumps(beat)
         )
+        for flow in here.flows:
+            if f":{shard}:" in flow:
+                here.ask("ZADD", s.inbox, now_ms, f"{flow.rpartition(':')[2]} look")
         here.ask("HSET", s.drains, "here-9-abc129", "1")
         here.ask("SET", s.tail, "1")
         here.ask("SET", s.doorbell, "1")
@@ -295,8 +300,8 @@ def packed(value: Any) -> bytes:
 STATES: Final = ("ready", "running", "scheduled", "dead", "completed", "cancelled", "expired")
 COMMANDS: Final = (
     ("stats",), ("workers",), ("top", "--once"), ("apps",), ("audit",), ("doctor",), ("dead", "list"),
-    ("dead", "groups"), ("schedules",), *(("task", "list", state, "--limit", "5000") for state in
-    ("ready", "running", "scheduled", "dead", "completed", "cancelled", "expired")),
+    ("dead", "groups"), ("schedules",), ("flow", "list"), ("types",), ("keys", "audit"),
+    *(("task", "list", state, "--limit", "5000") for state in STATES),
 )  # fmt: skip
 OTHERS: Final[dict[tuple[str, ...], set[int]]] = {
     ("wait", "--timeout", "0"): {0, 1}, ("wait", NEIGHBOUR, "--timeout", "0", "--scheduled"): {0, 1},

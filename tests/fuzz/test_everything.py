@@ -21,7 +21,7 @@ import orjson
 import pytest
 from argcomplete.finders import CompletionFinder
 
-from streamq import StreamQ
+from streamq import FlowGraph, StreamQ, TaskType
 from streamq.cli import completion, main
 from streamq.daemon.backlog import Backlog
 from streamq.daemon.chore_status import ChoreStatus
@@ -31,6 +31,7 @@ from streamq.dashboard import Anyone, dashboard
 from streamq.embedded import EmbeddedServer
 from streamq.keys import VALUES as KINDS
 from streamq.keys import known_key, shard_keys
+from streamq.shards import shard_of
 from streamq.telemetry.counters import Counters
 from streamq.transport.async_transport import AsyncTransport
 from tests.fuzz import store
@@ -68,8 +69,26 @@ async def _filled(here: Store) -> None:
             handles += [await kind.options(shard_key=str(n), delay=3600).aenqueue(1) for n in range(6)]
         ended = [one.type_stats for one in [app.inspector]]
         await until(lambda: all(ended[0](k.name).dead == 6 for k in kinds), 20)
+        flows = [await _flow(app, kind).astart(key) for kind in kinds for key in _in_each_shard()]
+        await until(lambda: all(flow.status() == "failed" for flow in flows), 20)
+    flows += [await _flow(app, kind).astart() for kind in kinds for _ in range(2)]
+    here.flows = [flow.id for flow in flows]
     await asyncio.to_thread(store.fill, here, handles)
     await app.aclose()
+
+
+def _in_each_shard() -> list[str]:
+    """Two keys of which one is in each shard."""
+    keys = {shard_of(f"key {n}", 2): f"key {n}" for n in range(40)}
+    return [keys[0], keys[1]]
+
+
+def _flow(app: StreamQ, kind: TaskType[[int], int, object]) -> FlowGraph:
+    """A flow with a node that completes, a map, and a node that dies."""
+    wf = app.flow(kind.name)
+    first = wf.add(kind.bind(1))
+    wf.add(kind.bind(0), after=wf.map(kind, [1, 2, 5], after=first))
+    return wf
 
 
 class Looker:
@@ -86,6 +105,8 @@ class Looker:
                 self._command((*args, *form))
         for id_ in self.here.ids[:3]:
             self._command(("task", "show", id_))
+        for id_ in self.here.flows:
+            self._command(("flow", "show", id_))
         for args, codes in store.OTHERS.items():
             self._other(args, codes)
         for verb, *options in (("pause",), ("drain",), ("stats", "--app")):
@@ -118,7 +139,7 @@ class Looker:
                 f"streamq {' '.join(args)}: {type(error).__name__}: {str(error)[:200]} at {where(error)}"
             )
             return
-        alone = args[:2] == ("task", "show") or args[0] == "apps"
+        alone = args[:2] in (("task", "show"), ("flow", "show")) or args[0] == "apps"
         damaged = code == 1 and alone and "cannot be read" in err
         if not (code in (0, 3, 6) or damaged) or "Traceback" in err:
             self.fault(f"streamq {' '.join(args)}: {code} {err[-300:]}")
@@ -126,6 +147,8 @@ class Looker:
             self.fault(f"streamq {' '.join(args)}: control characters")
         if args[0] in ("stats", "top") and NEIGHBOUR not in out:
             self.fault(f"streamq {' '.join(args)}: lost {NEIGHBOUR}: {out[:300]}")
+        if args[:2] == ("flow", "list"):
+            self._flows(out + err)
         if (
             args[:2] == ("task", "list")
             and args[2] in ("ready", "running", "scheduled", "dead", "completed")
@@ -137,6 +160,15 @@ class Looker:
                 orjson.loads(out)
             except ValueError:
                 self.fault(f"streamq {' '.join(args)}: no JSON: {out[:200]}")
+
+    def _flows(self, told: str) -> None:
+        """A flow's keys are that flow's only."""
+        if self._key.endswith((":flows", ":apps")):
+            return
+        damaged = [id_ for id_ in self.here.flows if id_.rpartition(":")[2] in self._key]
+        lost = [id_ for id_ in self.here.flows if id_ not in told and id_ not in damaged]
+        if lost:
+            self.fault(f"streamq flow list: lost {lost}: {told[:300]}")
 
     def _other(self, args: tuple[str, ...], codes: set[int]) -> None:
         name = f"streamq {' '.join(args)}"

@@ -25,7 +25,10 @@ local function flow_open()
   f.on_failure, f.todo, f.generation = tonumber(f.on_failure), f.todo or '', tonumber(f.generation) or 0
   f_states = redis.call('GET', flow_states) or ''
   for number, first, count in string.gmatch(f.maps or '', '(%d+):(%d+):(%d+)') do
-    f_maps[tonumber(number)] = {number = tonumber(number), first = tonumber(first), count = tonumber(count)}
+    -- More children than there are states would be looked for as long as a damaged record says.
+    if tonumber(first) + tonumber(count) <= #f_states then
+      f_maps[tonumber(number)] = {number = tonumber(number), first = tonumber(first), count = tonumber(count)}
+    end
   end
   return true
 end
@@ -133,6 +136,8 @@ local function flow_counts(map)
   if not map.left then
     local found = redis.call('HMGET', flow, 'left:' .. map.number, 'out:' .. map.number, 'next:' .. map.number)
     map.left, map.out, map.next = tonumber(found[1]) or 0, tonumber(found[2]) or 0, tonumber(found[3]) or map.first
+    local at = map.next - map.first
+    if not (at >= 0 and at <= map.count and at % 1 == 0) then map.next = map.first end
   end
   return map
 end
@@ -195,6 +200,7 @@ end
 -- Look at nodes that may run by now, so many in one call.
 local function flow_look_on()
   local looks, at = 0, 1
+  if f.state ~= 'running' then f.todo = '' end
   while looks < LOOKS and f.state == 'running' do
     local from, to, n = string.find(f.todo, '(%d+)', at)
     if not from then
