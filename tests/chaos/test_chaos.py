@@ -36,6 +36,7 @@ async def test_a_single_server(tmp_path: Path) -> None:
     await survives(Settings(SEED, 10.0), tmp_path)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("redis-server") is None, reason="no redis-server on the PATH")
 async def test_a_sentinel_set(tmp_path: Path) -> None:
     """The promise: an accepted task is never lost while Redis keeps what it acknowledged."""
@@ -66,7 +67,7 @@ FORGET: Final = Settings(1, 2, only=("reset",), sabotage="forget", rate=60, drai
     ("settings", "rules"),
     [
         (FENCE, {"settled twice", "enqueued twice"}),
-        (FORGET, {"lost"}),
+        pytest.param(FORGET, {"lost"}, marks=pytest.mark.long),
         (PROMISES, {"above a limit", "overtaken", "two of a key", "run twice"}),
     ],
     ids=lambda value: getattr(value, "sabotage", ""),

@@ -18,6 +18,7 @@ from tests.running import wait_until
 SPREAD = {"p50", "p95", "p99"}
 
 
+@pytest.mark.long
 def test_every_figure_is_measured_on_both_sides(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--url", url, "--rounds", "1", "--scale", "0.01", "--json"]) == OK
     found = json.loads(capsys.readouterr().out)

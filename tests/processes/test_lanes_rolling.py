@@ -100,7 +100,11 @@ def put(jobs: StreamQ, number: int) -> None:
         jobs.send("post", {"customer": f"c{n % 4}", "seconds": 0.05}, delay=delay)
 
 
-@pytest.mark.parametrize("services", [(), ("daemon",)], ids=["worker", "worker and daemon"])
+@pytest.mark.parametrize(
+    "services",
+    [pytest.param((), marks=pytest.mark.long), ("daemon",)],
+    ids=["worker", "worker and daemon"],
+)
 def test_rules_hold_while_an_old_release_registers_its_own(
     services: tuple[str, ...],
     jobs: StreamQ,

@@ -30,7 +30,7 @@ for n in itertools.count():
 """
 
 
-@pytest.mark.parametrize(("before", "after"), [(1, 4), (4, 1)])
+@pytest.mark.parametrize(("before", "after"), [(1, 4), pytest.param(4, 1, marks=pytest.mark.long)])
 def test_a_deploy_with_another_number_of_shards_loses_nothing(
     jobs: StreamQ, url: str, worker: Work, start: Start, tmp_path: Path, before: int, after: int
 ) -> None:
