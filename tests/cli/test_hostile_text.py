@@ -68,7 +68,7 @@ def hostile(shard: Shard, url: str) -> Shard:
         ("HSET", "streamq:daemon_heartbeats", RAW, orjson.dumps({"problems": [BAD]})),
         ("LPUSH", f"{PREFIX}action_log", "a"),
         ("HSET", f"{PREFIX}actions", "a", b"5 " + about),
-        ("HSET", f"{PREFIX}email:policy", "handler", RAW),
+        ("HSET", f"{PREFIX}email:policy", "handler", RAW, "version", RAW, "alias_of", RAW),
         ("HSET", f"{PREFIX}email:counters", RAW, "1"),
         ("HSET", f"{PREFIX}email:unique", RAW, RAW),
         ("ZADD", f"{PREFIX}email:lanes", 0, RAW),
