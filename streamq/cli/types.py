@@ -13,6 +13,7 @@ from streamq.cli import target
 from streamq.cli.output import confirmed, write_json, write_lines, write_table
 from streamq.errors import UsageError
 from streamq.exit_codes import FAILED, OK
+from streamq.stored import count
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +38,7 @@ def _list(args: argparse.Namespace, found: target.Target, names: list[str]) -> i
     inspector = found.inspector
     rows = [
         {
-            "type": one.type, "version": int(policy.get("version", "1")),
+            "type": one.type, "version": count(policy.get("version", "1")),
             "alias_of": policy.get("alias_of"), "waiting": one.ready + one.scheduled + one.parked,
             "running": one.running, "dead": one.dead,
         }

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import streamq
-from streamq import printable
+from streamq import StreamQ, printable
 from streamq.cli import COMMANDS, main
 from streamq.dev.log import Log
 from streamq.telemetry import logs
@@ -36,6 +36,11 @@ STANDS = {
     "revision": 1, "next": 5, "run": BAD, "run_type": BAD, "skipped": {BAD: 3}, "at": 5,
     "paused": {"by": BAD, "reason": BAD, "since_ms": 5},
 }  # fmt: skip
+FLOW = "1764547200000-402938475610"
+NUMBERS = [
+    word for name in ("nodes", "waiting", "released", "done", "skipped", "failed") for word in (name, "9")
+]
+NODE = {"m": BAD, "t": BAD, "l": "n", "a": [0], "error": BAD, "message": BAD, "reason": BAD, "node": BAD}
 PACKAGE = Path(streamq.__file__).parent
 
 
@@ -63,7 +68,7 @@ def hostile(shard: Shard, url: str) -> Shard:
         ("HSET", "streamq:daemon_heartbeats", RAW, orjson.dumps({"problems": [BAD]})),
         ("LPUSH", f"{PREFIX}action_log", "a"),
         ("HSET", f"{PREFIX}actions", "a", b"5 " + about),
-        ("HSET", f"{PREFIX}email:policy", "handler", RAW),
+        ("HSET", f"{PREFIX}email:policy", "handler", RAW, "version", RAW, "alias_of", RAW),
         ("HSET", f"{PREFIX}email:counters", RAW, "1"),
         ("HSET", f"{PREFIX}email:unique", RAW, RAW),
         ("ZADD", f"{PREFIX}email:lanes", 0, RAW),
@@ -72,12 +77,41 @@ def hostile(shard: Shard, url: str) -> Shard:
         ("HSET", f"{PREFIX}schedules", "often:state", orjson.dumps(STANDS), "often:payload", RAW),
         ("ZADD", f"{PREFIX}schedules_due", 5, RAW),
         ("SET", f"{PREFIX}{BAD}:nonsense", "x"),
+        ("ZADD", f"{PREFIX}flows", 5, RAW, 6, FLOW, 7, BAD),
+        ("HSET", f"{PREFIX}flow={FLOW}", *NUMBERS, "name", "import", "state", "failed", "key", RAW),
+        ("HSET", f"{PREFIX}flow={FLOW}", "cause", "0", "static", "2", "last", RAW, "maps", RAW),
+        ("HSET", f"{PREFIX}flow={FLOW}", "n0", orjson.dumps(NODE), "n1", RAW),
+        ("SET", f"{PREFIX}flow_states={FLOW}", "d" + BAD),
+        ("HSET", f"{PREFIX}flow_results={FLOW}:0", "0", orjson.dumps(NODE)),
+        ("HSET", f"{PREFIX}flow={BAD}", "state", BAD, "name", BAD),
+        ("ZADD", f"{PREFIX}inbox", 5, RAW, 6, f"{FLOW} {BAD}"),
     ):
         command(url, *args)
     return shard
 
 
-def lines(dead: str, ready: str) -> list[list[str]]:
+app = StreamQ("shop")
+
+
+@app.task(name="email")
+def _email(n: int = 0, text: str = BAD) -> None: ...
+
+
+APP = f"{__name__}:app"
+
+
+@pytest.fixture
+def code(tmp_path: Path) -> Path:
+    """A code base of another queue, and the schemas of an app, with hostile texts."""
+    app = f"app = Celery({BAD!r})\n@app.task(name={BAD!r}, queue={BAD!r}, odd={BAD!r})\n"
+    code = f"from celery import Celery\n{app}def f(x): f.apply_async((1,), queue={BAD!r})\n"
+    (tmp_path / "good.py").write_text(code, "utf-8")
+    (tmp_path / f"{BAD}.py").write_text(f"{code}(", "utf-8")
+    (tmp_path / "old.json").write_text("{}")
+    return tmp_path
+
+
+def lines(dead: str, ready: str, code: Path) -> list[list[str]]:
     return [
         ["stats"], ["stats", BAD], ["top", "--once"], ["apps"], ["apps", "--url", f"redis://{BAD}"],
         ["workers"],
@@ -99,21 +133,33 @@ def lines(dead: str, ready: str) -> list[list[str]]:
         ["enqueue", "email", "--file", BAD],
         ["config", "show"], ["config", "show", BAD], ["wait", BAD], ["wait", "nosuch", "--timeout", "0"],
         ["check", "--port", BAD],
+        ["flow"], ["flow", "list"], ["flow", f"import:0:{FLOW}"], ["flow", BAD],
+        ["flow", "cancel", BAD, "--yes"],
+        ["flow", "retry", f"import:0:{FLOW}"], ["flow", "list", "--state", BAD],
+        ["types"], ["types", "list", BAD], ["types", "retire", BAD, "--yes"],
+        ["keys", "audit"], ["keys", "audit", "--unused", BAD], ["keys", BAD],
+        ["keys", "reseal", BAD, "--yes"],
+        ["dismiss", BAD], ["dismiss", "nobody"],
+        ["migrate", "scan", str(code)], ["migrate", "scan", f"{code}/{BAD}"], ["migrate", BAD],
+        ["schema", "export", BAD, BAD], ["schema", "check", APP, str(code / "old.json")],
+        ["schema", "check", APP, f"{code}/{BAD}"], ["schema", "export", APP, "-"], ["schema", BAD, BAD, BAD],
+        ["outbox", "status", BAD], ["outbox", "relay", f"{__name__}:{BAD}", "--once"], ["outbox", BAD, BAD],
         ["tail", BAD], ["bench", "--figures", BAD], ["demo", "--tasks", BAD], ["worker", BAD], ["dev", BAD],
         ["dashboard", "--host", BAD], ["dashboard", "--auth", BAD], ["daemon", "--log-level", BAD],
         ["completion", BAD], ["acl", BAD], ["version", BAD], [BAD], ["stats", f"--{BAD}"], ["help", BAD],
     ]  # fmt: skip
 
 
-def test_no_command_writes_what_others_wrote_as_it_is(capsys: Capture, hostile: Shard) -> None:
-    """Texts of stored tasks, workers and apps, and what was typed."""
+def test_no_command_writes_what_others_wrote_as_it_is(capsys: Capture, hostile: Shard, code: Path) -> None:
+    """Texts of stored tasks, workers, flows and apps, and what was typed."""
     dead = hostile.command("ZRANGE", hostile.t.dead, 0, 0)[0].decode()
     ready = hostile.command("XRANGE", hostile.t.normal, "-", "+")[0][0].decode()
-    tried = lines(f"email:0:{dead}", f"email:0:n{ready}")
+    tried = lines(f"email:0:{dead}", f"email:0:n{ready}", code)
     assert {args[0] for args in tried} >= set(COMMANDS)
     for args in tried:
-        code, out, err = run(capsys, *args)
-        assert 0 <= code < 256, args
+        ended, out, err = run(capsys, *args)
+        assert 0 <= ended < 256, args
+        assert "Traceback" not in err, args
         harmless(out + err)
 
 
