@@ -17,6 +17,7 @@ from streamq.control.schedule_rows import Rows
 from streamq.control.task_list import TaskList
 from streamq.control.task_rows import TaskFilter, TaskRow
 from streamq.control.unreadable import Unreadable
+from streamq.errors import InvalidTaskId
 from streamq.flow import Flow, ask
 from streamq.keys import type_keys
 from streamq.model.task import State, TaskId
@@ -95,7 +96,11 @@ class KeyUses:
         return False
 
     def _memos(self, row: TaskRow) -> Flow[set[str]]:
-        task, first, found = TaskId.parse(row.id), 1, set[str]()
+        try:
+            task, first, found = TaskId.parse(row.id), 1, set[str]()
+        except InvalidTaskId as error:  # a damaged row
+            self._look.note(str(error))
+            return set()
         while first:
             call = step_calls.memos(type_keys(self._app, task.shard, task.type), task.local, first)
             first, some = yield from self._look.ask(call, lambda: step_calls.Memos(0, {}))

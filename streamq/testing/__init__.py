@@ -14,15 +14,15 @@ from streamq import lazy
 if TYPE_CHECKING:
     from streamq.testing.cases import QueueTestCase as QueueTestCase
     from streamq.testing.queue import Queue as Queue
-    from streamq.testing.recording import Recording as Recording
-    from streamq.testing.recording import SentTask as SentTask
-    from streamq.testing.recording import recording as recording
+    from streamq.testing.recorder import Recording as Recording
+    from streamq.testing.recorder import SentTask as SentTask
+    from streamq.testing.recorder import recording as recording
     from streamq.testing.runner import EndedTask as EndedTask
 
 __all__, _named = lazy.names(__name__, {
     "cases": ("QueueTestCase",),
     "queue": ("Queue",),
-    "recording": ("Recording", "SentTask", "recording"),
+    "recorder": ("Recording", "SentTask", "recording"),
     "runner": ("EndedTask",),
 })  # fmt: skip  # pyright: ignore[reportUnsupportedDunderAll]
 

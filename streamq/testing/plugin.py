@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from streamq.app.app import StreamQ
     from streamq.embedded import EmbeddedServer
     from streamq.testing.queue import Queue
-    from streamq.testing.recording import Recording
+    from streamq.testing.recorder import Recording
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -103,7 +103,7 @@ def streamq_worker(streamq_queue: Queue) -> Iterator[None]:
 @pytest.fixture
 def streamq_sent(streamq_app: StreamQ) -> Iterator[Recording]:
     """What the app would have sent in this test; there is no server."""
-    from streamq.testing.recording import recording  # noqa: PLC0415 - see above
+    from streamq.testing.recorder import recording  # noqa: PLC0415 - see above
 
     with recording(streamq_app) as sent:
         yield sent

@@ -66,7 +66,7 @@ FORGET: Final = Settings(1, 2, only=("reset",), sabotage="forget", rate=60, drai
 @pytest.mark.parametrize(
     ("settings", "rules"),
     [
-        (FENCE, {"settled twice", "enqueued twice"}),
+        pytest.param(FENCE, {"settled twice", "enqueued twice"}, marks=pytest.mark.long),
         pytest.param(FORGET, {"lost"}, marks=pytest.mark.long),
         (PROMISES, {"above a limit", "overtaken", "two of a key", "run twice"}),
     ],

@@ -41,3 +41,5 @@ def test_nothing_is_left_out_and_no_address_is_shown() -> None:
     rows = set(re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE))
     assert {option.name for option in OPTIONS} | METRICS.keys() <= rows
     assert not re.search(r"0x[0-9a-f]{6}", text)
+    assert "<module " not in text
+    assert str(ROOT) not in text

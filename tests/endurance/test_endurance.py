@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.endurance import day, load, recovery
 from tests.endurance.stage import staged
 
@@ -20,6 +22,7 @@ async def test_many_tasks_leave_nothing_behind(tmp_path: Path) -> None:
     assert (found.completed, found.lost, found.settled_twice) == (5000, 0, 0)
 
 
+@pytest.mark.long
 async def test_some_minutes_of_a_day_leave_nothing_behind(tmp_path: Path) -> None:
     """No memory, file, connection or key is left by rounds, heartbeats, renewals and dead workers."""
     with staged(tmp_path) as stage:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pkgutil
 from datetime import UTC, date, datetime
+from importlib import import_module
+from types import ModuleType
 
 import pytest
 
-from streamq import IdempotencyConflict, PayloadError, StreamQ, UsageError
+from streamq import IdempotencyConflict, PayloadError, StreamQ, UsageError, testing
 from streamq.testing import recording
 
 
@@ -66,3 +69,10 @@ def test_wrong_calls_fail_as_always_and_nothing_can_be_asked(app: StreamQ) -> No
         with pytest.raises(UsageError, match=r"recorded, not sent.*streamq.testing.Queue"):
             handle.status()
     assert len(sent) == 1
+
+
+def test_the_name_is_a_function_whatever_was_imported_before() -> None:
+    import_module("streamq.testing.recorder")
+    assert not isinstance(testing.recording, ModuleType)
+    names = {info.name for info in pkgutil.iter_modules(testing.__path__)}
+    assert not names & set(testing.__all__)

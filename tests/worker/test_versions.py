@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from streamq import DuplicateTaskType, InvalidOption, KeyRing, StreamQ, TaskDead
 from streamq.cli import main
-from streamq.testing.recording import recording
+from streamq.testing.recorder import recording
 from streamq.worker import newer_versions, too_new
 from tests.conftest import command
 from tests.letters import all_dead

@@ -107,9 +107,13 @@ local function trailing(task, record, id)
     return rewrite(task, id, row, due, number)
   end
   local every, left = tonumber(task.window), redis.call('PTTL', record)
-  if left < 0 or left > 2 * every then left = every end  -- the interval was changed
-  -- If more than an interval is left, the task that was due at the end of this one was cancelled.
-  if left > every then left = left - every end
+  local planned = tonumber(string.match(id, '^d(%d+)%-'))
+  if left < 0 or left > 2 * every then
+    left = every  -- the interval was changed
+  elseif left > every and planned and planned > now then
+    left = left - every  -- the task that was due at the end of this interval was cancelled
+  end
+  left = math.min(left, every)  -- the server's clocks for lifetimes and for scripts differ by up to a millisecond
   task.due, task.window = now + left, string.format('%.0f', left + every)
   live_from(task, task.due)
   return refusal()
