@@ -276,7 +276,7 @@ MUTANTS: Final = [
     _M("enqueue_rich", "  if first and task.trailing and string.sub(first, 1, 1) == '=' then\n"
        "    return trailing(task, record, string.sub(first, 2))\n  end\n", "",
        "the last call of a throttle's interval is lost"),
-    _M("enqueue_rich", "  if left > every then left = left - every end\n", "",
+    _M("enqueue_rich", "    left = left - every  -- the task", "    left = left  -- the task",
        "the last call of a throttle's interval is late"),
     _M("enqueue_rich", "  live_from(task, task.due)\n  return refusal()", "  live_from(task, task.due)\n",
        "the last call of a throttle's interval passes the limits"),
