@@ -37,15 +37,16 @@ local function of(n)
   return tostring(n)
 end
 
-local reply, at = {told.state, table.concat(wrong, '; '), -1}, tonumber(first) + 1
+local reply, at, looked = {told.state, table.concat(wrong, '; '), -1}, tonumber(first) + 1, 0
 local ms, random = string.match(flow_id, '^(%d+)%-(%d+)$')
 while ms do
   at = string.find(states, 'r', at, true)
   if not at then break end
-  if #reply >= tonumber(limit) + 3 then
+  if looked >= tonumber(limit) then  -- also of nodes that cannot be read
     reply[3] = at - 1
     break
   end
+  looked = looked + 1
   local good, node = pcall(cjson.decode, redis.call('HGET', flow, 'n' .. of(at - 1)) or '')
   local has_task = good and type(node) == 'table' and type(node.t) == 'string' and type(node.l) == 'string'
   if has_task and not (node.k == 'map' and of(at - 1) == tostring(at - 1)) then

@@ -31,10 +31,8 @@ while f.ready > 0 and #ready < LOOKS + 2 do
   at = string.find(f_states, 'q', at, true)
   if not at then break end
   local n, map = at - 1, flow_map_of(at - 1)
-  local told = flow_node(map and map.number or n)
-  if told then
-    ready[#ready + 1] = {n, tostring(told.t or ''), map and map.number or '', not map and told.k == 'map' and 'm' or 'n'}
-  end
+  local told = flow_node(map and map.number or n) or {}  -- one that cannot be read has no type: its caller fails it
+  ready[#ready + 1] = {n, tostring(told.t or ''), map and map.number or '', not map and told.k == 'map' and 'm' or 'n'}
   at = at + 1
 end
 return ready
