@@ -18,7 +18,6 @@ from streamq.options.rate import RateLimit
 from streamq.options.schedule import Schedule
 from streamq.options.table import POLICY, descriptions
 from streamq.options.unique import Unique, plan, unique_options
-from streamq.options.words import words
 
 NO_BACKLOG_LIMIT = 999_999_999_999_999
 """More than any queue holds, and as many digits as a script reads."""
@@ -68,6 +67,8 @@ class TaskOptions:
 
     def policy(self) -> dict[str, str]:
         """Return what Redis stores of the policy: what enqueue's limits and the daemon need."""
+        from streamq.options.words import words  # noqa: PLC0415 - only who registers a type needs it
+
         stored = {"lease_ms": _ms(self.lease), "max_lost": str(self.max_lost), "words": words(self)}
         if self.version > 1:
             stored["version"] = str(self.version)
