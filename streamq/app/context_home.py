@@ -10,12 +10,12 @@ from typing import Any
 
 from streamq.app.bound_task import Bound
 from streamq.app.enqueuer import Enqueuer
+from streamq.app.expand import Spawns
 from streamq.app.follow_ups import FollowUps
 from streamq.app.handle import TaskHandle
 from streamq.app.live import Live
 from streamq.app.steps import Steps
 from streamq.model.delivery import Delivery
-from streamq.model.effect import FollowUp
 from streamq.registry.registry import Registry
 from streamq.transport.address import Address
 
@@ -25,7 +25,7 @@ class ContextHome:
 
     def __init__(self, registry: Registry, enqueuer: Enqueuer) -> None:
         self._registry, self._enqueuer = registry, enqueuer
-        self._follow_ups = FollowUps(registry, enqueuer)
+        self._follow_ups, self._spawns = FollowUps(registry, enqueuer), Spawns(registry)
         self._live = Live(registry, enqueuer)
 
     @property
@@ -37,11 +37,13 @@ class ContextHome:
         """Use this server: that of the worker which started this process."""
         self._enqueuer.move(server)
 
-    def follow(
-        self, task: Delivery, before: list[FollowUp], calls: Iterable[Bound[Any]]
-    ) -> list[TaskHandle[Any]]:
+    def follow(self, task: Delivery, before: list[Any], calls: Iterable[Bound[Any]]) -> list[TaskHandle[Any]]:
         """Add follow-ups to those before; return their handles."""
         return self._follow_ups.follow(task, before, calls)
+
+    def spawn(self, task: Delivery, before: list[Any], calls: Iterable[Bound[Any]]) -> None:
+        """Add children of a flow's node to what was enqueued before."""
+        self._spawns.spawn(task, before, calls)
 
     def steps(self, task: Delivery, worker: str) -> Steps:
         """Return the steps of an attempt that has made none yet."""

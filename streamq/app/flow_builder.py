@@ -14,19 +14,19 @@ from typing import Final, Literal, NamedTuple
 
 import orjson
 
-from streamq import joining
 from streamq.calls import flows as calls
 from streamq.calls import producer as producer_calls
 from streamq.calls.call import Arg
 from streamq.calls.flows import Item
 from streamq.client.flows import announce, register, reopen
 from streamq.errors import OutcomeUnknown
-from streamq.features import FLOWS, needing
 from streamq.flow import Flow, ask
-from streamq.flows.advancing import advance, page_of
+from streamq.flows.advancing import advance
 from streamq.flows.flow_id import FlowId, new_local
+from streamq.flows.growing import page_of
 from streamq.keys import FLOW_PAGE, ShardKeys
 from streamq.model.task import LETTER, NewTask
+from streamq.registry.growth import values_of
 from streamq.registry.handler import Handler
 from streamq.registry.registry import Registry
 from streamq.shards import shard_of
@@ -221,16 +221,4 @@ def _plain(value: Arg) -> str:
 
 def _values(node: Declared) -> list[Arg]:
     """Return an item as `flow_release` reads it. The payload of a map's call is that of its children."""
-    task = node.task
-    head = LETTER[task.priority]
-    if task.due is not None:
-        head += f"{'@' if task.absolute else '+'}{task.due}"
-    told = joining.parts(task.joins)
-    lane, cost = str(told.get("lane", "")), str(told.get("cost", ""))
-    if "lane" in told and not lane:
-        lane = "\1"
-    payload: Arg = b"" if node.kind == "map" else task.payload
-    values: list[Arg] = [head, payload, node.tail, lane, cost]
-    for name, value in needing(task.fields, FLOWS):
-        values += (name, value)
-    return values
+    return values_of(node.task, b"" if node.kind == "map" else node.task.payload, node.tail)

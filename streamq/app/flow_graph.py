@@ -9,10 +9,11 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Concatenate, Final, Generic, Literal, TypeVar, cast
+from typing import Any, Concatenate, Final, Generic, Literal, TypeVar, cast, overload
 
 from streamq.app.bound_task import Bound, BoundNode
 from streamq.app.enqueuer import Enqueuer
+from streamq.app.expand import Expand, check_child
 from streamq.app.flow_builder import Built, Declared, Declares, start
 from streamq.app.flow_handle import FlowHandle
 from streamq.app.task_type import TaskType
@@ -39,6 +40,34 @@ MOST_PARENTS: Final = 1_000
 _NUMBERS: Final = (int, float)
 
 
+class _OutputOf:
+    """The attribute `output` of a node."""
+
+    @overload
+    def __get__(self, node: Node[Expand[Expand[T]]], owner: object) -> list[list[T]]: ...
+    @overload
+    def __get__(self, node: Node[Expand[T]], owner: object) -> list[T]: ...
+    @overload
+    def __get__(self, node: Node[list[Expand[T]]], owner: object) -> list[list[T]]: ...
+    @overload
+    def __get__(self, node: Node[R], owner: object) -> R: ...
+
+    def __get__(self, node: Any, owner: object) -> Any:
+        return self if node is None else node
+
+
+class _OutcomeOf:
+    """The attribute `outcome` of a node."""
+
+    @overload
+    def __get__(self, node: Node[Expand[T]], owner: object) -> list[T | Failure]: ...
+    @overload
+    def __get__(self, node: Node[R], owner: object) -> R | Failure: ...
+
+    def __get__(self, node: Any, owner: object) -> Any:
+        return self if node is None else Output(node.graph, node.number, node.kind, tolerant=True)
+
+
 class Node(Output, Generic[R]):
     """A node of a flow that is being declared. Its `output` stands for what its handler will return."""
 
@@ -51,15 +80,11 @@ class Node(Output, Generic[R]):
     def __repr__(self) -> str:
         return f"<Node {self.name!r}>"
 
-    @property
-    def output(self) -> R:
-        """What the node returns, as an argument for the `bind` of another node's call."""
-        return cast("R", self)
-
-    @property
-    def outcome(self) -> R | Failure:
-        """The same, or a Failure where the node failed: for one with on_error="continue"."""
-        return cast("R | Failure", Output(self.graph, self.number, self.kind, tolerant=True))
+    output = _OutputOf()
+    """What the node returns, as an argument for the `bind` of another node's call; of a handler that returns
+    Expand the list of its children's results."""
+    outcome = _OutcomeOf()
+    """The same, or a Failure where the node failed: for one with on_error="continue"."""
 
     def then(self, call: Bound[T], *, name: str | None = None, on_error: OnError = "fail") -> Node[T]:
         """Add a call that runs after this node."""
@@ -96,14 +121,15 @@ class FlowGraph:
         on_error: OnError = "fail",
     ) -> Node[R]:
         """Add a call. It runs when the nodes whose output it has as an argument have completed, and those of
-        `after`. on_error: whether its failure fails the flow, or is handed on, as a Failure. Raises
-        InvalidOption and InvalidArguments."""
+        `after`. on_error: whether its failure fails the flow, or is handed on, as a Failure. The output of a
+        handler that returns Expand is the list of its children's results. Raises InvalidOption and
+        InvalidArguments."""
         waits, needed = self._inputs(call), _outputs(call)
         parents = dict.fromkeys([*waits, *(one.number for one in self._given(after))])
         if any(_is(one, "failure") for one in needed.values()):
             raise InvalidOption("wf.failure is for the call that is given to wf.on_failure(...)")
         number = self._declare(call.handler, name, on_error, "task", parents, call, needed)
-        return Node(self, number, self._nodes[number].name, of_map=False, hint=call.handler.hint("return"))
+        return Node(self, number, self._nodes[number].name, of_map=False, hint=_result_of(call.handler))
 
     def map(
         self,
@@ -278,16 +304,7 @@ class FlowGraph:
             )
         if on_error not in ("fail", "continue"):
             raise InvalidOption(f"on_error={on_error!r:.40}: 'fail' or 'continue'")
-        if call.task.key is not None or handler.lock is not None or '"u' in call.task.joins:
-            raise InvalidOption(
-                f"task type {name!r}: a node has no unique key and no idempotency key, as the flow itself "
-                "starts "
-                "it once. Give the flow a key: wf.start(key=...)"
-            )
-        if call.route is not None and call.route.shard_key is not None and not call.task.joins:
-            raise InvalidOption("shard_key: a flow lives in one shard, which its own key chooses")
-        if handler.options.batch is not None:
-            raise InvalidOption(f"task type {name!r} takes batches, and a node is one call: use another type")
+        check_child(handler, call)
         if parents > MOST_PARENTS:
             raise InvalidOption(f"a node waits for at most {MOST_PARENTS:,} others: use a map")
         if len(self._nodes) >= MOST_STATIC:
@@ -335,6 +352,14 @@ def _outputs(call: Bound[Any]) -> Mapping[str, Output | list[Output]]:
     if not isinstance(call, Bound):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidArguments(f"{call!r:.80} is not a call: pass task_type.bind(...)")
     return call.outputs if isinstance(call, BoundNode) else {}
+
+
+def _result_of(handler: Handler) -> object:
+    """Return the type of a node's output; None if it is not known."""
+    hint = handler.hint("return")
+    if not handler.expands:
+        return hint
+    return types.GenericAlias(list, typing.get_args(hint) or (Any,))
 
 
 def _listed(outputs: Mapping[str, Output | list[Output]]) -> list[Output]:

@@ -7,7 +7,7 @@ by `app.flow_handle(id)`.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import orjson
@@ -27,7 +27,7 @@ from streamq.flow import Flow, Pause, ask
 from streamq.flows import actions, reading
 from streamq.flows.flow_id import FlowId
 from streamq.flows.inputs import Failure, cause_of, read_results
-from streamq.flows.naming import maps
+from streamq.flows.naming import children_kinds, maps, named_task, parent_of
 from streamq.flows.reading import OVER, FlowInfo, FlowState, NodeInfo
 from streamq.keys import ShardKeys
 from streamq.options.checks import Duration, seconds
@@ -234,36 +234,47 @@ class FlowHandle:
 
     def _children(self, node: str) -> Flow[range]:
         one = yield from self._number(node)
-        if one.kind != "map":
-            raise UsageError(f"node {node!r} is no map: call result(node={node!r})")
-        first, count = (yield from maps(self._s, self._id.local)).get(one.number, (0, 0))
+        ranges = yield from maps(self._s, self._id.local)
+        if one.kind != "map" and one.number not in ranges:
+            raise UsageError(f"node {node!r} is no map and has no children: call result(node={node!r})")
+        first, count = ranges.get(one.number, (0, 0))
         return range(first, first + count)
 
     def _value(self, name: str, number: int) -> Flow[Any]:
         ranges = yield from maps(self._s, self._id.local)
         info = yield from reading.nodes(self._s, self._id.local, number, 1)
-        if info and info[0].kind == "map":
+        handler = self._registry.handlers.get(info[0].type) if info else None
+        if info and (info[0].kind == "map" or (handler is not None and handler.expands)):
             first, count = ranges.get(number, (0, 0))
-            return (yield from self._read(name, range(first, first + count), info[0].type))
-        found = yield from self._read(name, range(number, number + 1), info[0].type if info else "")
+            return (yield from self._read(name, range(first, first + count)))
+        found = yield from self._read(name, range(number, number + 1))
         return found[0]
 
-    def _read(self, node: str, numbers: range, task_type: str | None = None) -> Flow[list[Any]]:
-        if task_type is None:
-            task_type = (yield from self._number(node)).type
+    def _read(self, node: str, numbers: range) -> Flow[list[Any]]:
         s, flow = self._s, self._id.local
         ranges = yield from maps(s, flow)
+        types = yield from self._types(numbers, ranges)
         states = yield from ask(calls.states(s, flow, numbers.start, max(numbers.start, numbers.stop - 1)))
         if missing := next(
             (n for n, state in enumerate(states[: len(numbers)]) if state not in "cdxe"), None
         ):
             raise ResultUnavailable(f"node {node!r} of flow {self._id}: child {missing} has not ended")
         raw = yield from read_results(s, flow, list(numbers), ranges, RESULT_BYTES)
-        handler = self._registry.handlers.get(task_type)
+        handlers = map(self._registry.handlers.get, types)
         return [
             _decoded(raw[n], None if handler is None or state != "c" else handler.decode_result)
-            for n, state in zip(numbers, states, strict=False)
+            for n, state, handler in zip(numbers, states, handlers, strict=False)
         ]
+
+    def _types(self, numbers: range, ranges: Mapping[int, tuple[int, int]]) -> Flow[list[str]]:
+        """Return the task type of each of these nodes, which are one, or children of the same."""
+        of = parent_of(numbers.start, ranges) if numbers else None
+        kinds = None if of is None else (yield from children_kinds(self._s, self._id.local, of))
+        if kinds is not None and of is not None:
+            start = numbers.start - ranges[of][0]
+            return [name for name, _ in kinds[start : start + len(numbers)]]
+        _, task = yield from named_task(self._s, self._id.local, numbers.start, ranges)
+        return ["" if task is None else task.type] * len(numbers)
 
 
 def _decoded(raw: bytes, decode: Any) -> Any:

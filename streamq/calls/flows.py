@@ -33,12 +33,13 @@ class Item(NamedTuple):
 
 class Ready(NamedTuple):
     """A node that may run. map: of which it is a child, -1 for none. cut: it is a map whose list is to be
-    cut."""
+    cut; grown: its children are."""
 
     number: int
     type: str
     map: int
     cut: bool
+    grown: bool = False
 
 
 class Advanced(NamedTuple):
@@ -105,7 +106,7 @@ def _advanced(reply: list[Reply]) -> Advanced:
 
 
 def _ready(node: int, task_type: bytes, of: int | bytes, kind: bytes) -> Ready:
-    return Ready(node, text(task_type), of if isinstance(of, int) else -1, kind == b"m")
+    return Ready(node, text(task_type), of if isinstance(of, int) else -1, kind in b"mg", kind == b"g")
 
 
 def release(
@@ -155,6 +156,12 @@ def results(s: ShardKeys, flow: str, nodes: Sequence[int], most_bytes: int) -> C
 
 def _results(reply: list[Reply]) -> Results:
     return Results(reply[0], [(text(state), value) for state, value in pairs(reply[1:])])
+
+
+def children(s: ShardKeys, flow: str, node: int) -> Call[bytes | None]:
+    """Read the children that a node's handler has returned."""
+    key = s.flow_results(flow, node)
+    return Call(None, (key,), ("HGET", key, f"g{node}"), lambda reply: reply)
 
 
 class Audited(NamedTuple):

@@ -12,7 +12,8 @@ from streamq.calls import flows as calls
 from streamq.calls import producer as producer_calls
 from streamq.calls.call import FLOW_LIFE_MS
 from streamq.flow import Flow, ask
-from streamq.flows.advancing import advance, page_of
+from streamq.flows.advancing import advance
+from streamq.flows.growing import page_of
 from streamq.flows.naming import parsed_maps, task_id
 from streamq.keys import FLOW_PAGE, ShardKeys, type_keys
 from streamq.stored import text

@@ -6,8 +6,8 @@
 -- USES flow_open
 -- KEYS flow flow_states flows inbox
 -- ARGV flow_id rows...
--- Returns {state ('' if there is no such flow), whether there is more to look at, {number, type, map or '', 'n'/'m'}...}; a
--- row is <number> <how>. m: a map whose list is still to be cut
+-- Returns {state ('' if there is no such flow), whether there is more to look at, {number, type, map or '', 'n'/'m'/'g'}...}; a
+-- row is <number> <how>. m: a map whose list is still to be cut; g: a node whose children are
 if not flow_open() then
   for n = first_arg, #ARGV do redis.call('ZREM', inbox, flow_id .. ' ' .. ARGV[n]) end
   redis.call('ZREM', inbox, flow_id .. ' look')
@@ -19,7 +19,7 @@ if #ARGV >= first_arg then
   local there = redis.call('ZMSCORE', inbox, unpack(rows))
   redis.call('ZREM', inbox, unpack(rows))
   for n = first_arg, #ARGV do
-    local number, how = string.match(ARGV[n], '^(%d+) ([cdxe])$')
+    local number, how = string.match(ARGV[n], '^(%d+) ([cdxeg])$')
     if number and there[n - first_arg + 1] then flow_ended(tonumber(number), how) end
   end
 end
@@ -31,8 +31,9 @@ while f.ready > 0 and #ready < LOOKS + 2 do
   at = string.find(f_states, 'q', at, true)
   if not at then break end
   local n, map = at - 1, flow_map_of(at - 1)
-  local told = flow_node(map and map.number or n) or {}  -- one that cannot be read has no type: its caller fails it
-  ready[#ready + 1] = {n, tostring(told.t or ''), map and map.number or '', not map and told.k == 'map' and 'm' or 'n'}
+  local type_, kind = flow_task_type(n, map)  -- one that cannot be read has no type: its caller fails it
+  if flow_has_grown(n) then kind = 'g' end
+  ready[#ready + 1] = {n, type_, map and map.number or '', kind}
   at = at + 1
 end
 return ready

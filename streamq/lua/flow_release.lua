@@ -25,10 +25,12 @@ local function unpacked(packed, read)
   return item
 end
 
-local common = map ~= '' and unpacked(redis.call('HGET', flow, 'c' .. map), cjson.decode)
+-- Children that a handler has returned have items of their own.
+local shared = map ~= '' and redis.call('HGET', flow, 'c' .. map)
+local common = shared and unpacked(shared, cjson.decode)
 local function item_of(number)
   local stored = redis.call('HGET', flow_items, string.format('%d', number - tonumber(first)))
-  if map == '' then return unpacked(stored) end
+  if not shared then return unpacked(stored) end
   if not stored or not common then return nil end
   local item = {unpack(common)}
   item[2] = stored
