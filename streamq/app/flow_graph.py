@@ -24,6 +24,7 @@ from streamq.flows import needs
 from streamq.flows.advancing import MOST_CHILDREN
 from streamq.flows.inputs import Failure
 from streamq.flows.needs import Need, OfFailure, OfMap
+from streamq.flows.reading import NodeKind
 from streamq.model.output import NamesOutputs, Output
 from streamq.options.checks import key_text
 from streamq.registry.handler import Handler, check_name
@@ -32,6 +33,8 @@ from streamq.registry.registry import Registry
 R = TypeVar("R")
 T = TypeVar("T")
 OnError = Literal["fail", "continue"]
+Undo = TaskType[..., Any, Any] | Bound[Any]
+"""What undoes a node: a task that is called with its result, or a call."""
 
 MOST_STATIC: Final = 10_000
 """The most nodes that are declared one by one."""
@@ -119,17 +122,58 @@ class FlowGraph:
         name: str | None = None,
         after: Node[Any] | Iterable[Node[Any]] = (),
         on_error: OnError = "fail",
+        undo: Undo | None = None,
     ) -> Node[R]:
         """Add a call. It runs when the nodes whose output it has as an argument have completed, and those of
-        `after`. on_error: whether its failure fails the flow, or is handed on, as a Failure. The output of a
-        handler that returns Expand is the list of its children's results. Raises InvalidOption and
-        InvalidArguments."""
+        `after`. on_error: whether its failure fails the flow, or is handed on, as a Failure. undo: a task
+        that is called with its result, or a call, where the flow fails or is cancelled after it has
+        completed. The output of a handler that returns Expand is the list of its children's results. Raises
+        InvalidOption and InvalidArguments."""
         waits, needed = self._inputs(call), _outputs(call)
         parents = dict.fromkeys([*waits, *(one.number for one in self._given(after))])
         if any(_is(one, "failure") for one in needed.values()):
             raise InvalidOption("wf.failure is for the call that is given to wf.on_failure(...)")
+        if undo is not None:  # all checks come before the node
+            undo = self._undo_of(call.handler, undo)
         number = self._declare(call.handler, name, on_error, "task", parents, call, needed)
-        return Node(self, number, self._nodes[number].name, of_map=False, hint=_result_of(call.handler))
+        declared = self._nodes[number]
+        if undo is not None:
+            declared.undo = self._declare_undo(number, declared.name, undo)
+        return Node(self, number, declared.name, of_map=False, hint=_result_of(call.handler))
+
+    def _undo_of(self, handler: Handler, undo: Undo) -> Bound[Any]:
+        """Return the call that undoes a node of this handler."""
+        if isinstance(undo, Bound):
+            found = undo
+        elif not isinstance(undo, TaskType):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidArguments(
+                f"undo={undo!r:.80}: pass a task type, such as refund, or refund.bind(...)"
+            )
+        else:
+            argument = undo.handler.first_argument
+            if argument is None:
+                raise InvalidArguments(
+                    f"undo: task type {undo.handler.name!r} takes no argument for the result of "
+                    f"{handler.name!r}: pass undo={undo.handler.name}.bind()"
+                )
+            result = Output(self, len(self._nodes), "item", hint=_result_of(handler))
+            _fits(result, undo.handler, argument)
+            found = undo.bind(result)
+            if handler.expands:
+                raise InvalidOption(
+                    f"undo: task type {handler.name!r} returns children, which may not all complete: give "
+                    "them what undoes them in flows of their own, or pass a call, undo=refund.bind(...)"
+                )
+        if any(one.kind != "item" for one in _listed(_outputs(found))):
+            raise InvalidOption("undo: its call is given values, or the result of its own node only")
+        self._check(found.handler, found, "fail", 0)
+        return found
+
+    def _declare_undo(self, number: int, name: str, call: Bound[Any]) -> int:
+        tail = needs.written(dict.fromkeys(_outputs(call), number))
+        undo = self._named(None, f"undo-{name}"[:100])
+        self._nodes.append(Declared(undo, call.handler, "undo", [], call.task, tail, tolerated=False))
+        return len(self._nodes) - 1
 
     def map(
         self,
@@ -273,7 +317,7 @@ class FlowGraph:
         handler: Handler,
         name: str | None,
         on_error: OnError,
-        kind: Literal["task", "map"],
+        kind: NodeKind,
         parents: Mapping[int, None],
         call: Bound[Any],
         outputs: Mapping[str, Output | list[Output]],

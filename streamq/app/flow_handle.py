@@ -7,7 +7,7 @@ by `app.flow_handle(id)`.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import orjson
@@ -26,7 +26,7 @@ from streamq.errors import (
 from streamq.flow import Flow, Pause, ask
 from streamq.flows import actions, reading
 from streamq.flows.flow_id import FlowId
-from streamq.flows.inputs import Failure, cause_of, read_results
+from streamq.flows.inputs import Failure, cause_of, read_results, stuck_in
 from streamq.flows.naming import children_kinds, maps, named_task, parent_of
 from streamq.flows.reading import OVER, FlowInfo, FlowState, NodeInfo
 from streamq.keys import ShardKeys
@@ -141,27 +141,38 @@ class FlowHandle:
 
     # -- acting ----------------------------------------------------------------------------------------
 
-    def cancel(self) -> bool:
+    def cancel(self, *, undo: bool = True) -> bool:
         """Cancel the flow: what waits is skipped, tasks that have not started are cancelled, those that run
-        are asked to stop. Return whether it was running. Raises UnknownFlow."""
+        are asked to stop; then completed nodes are undone, unless `undo` is false. Return whether it was
+        running. Raises UnknownFlow."""
         refuse("FlowHandle.cancel()", "await handle.acancel()")
-        return self._enqueuer.drive(actions.cancel(self._s, self._id))
+        return self._enqueuer.drive(actions.cancel(self._s, self._id, undo=undo))
 
-    async def acancel(self) -> bool:
+    async def acancel(self, *, undo: bool = True) -> bool:
         """Cancel the flow, as `cancel` does."""
-        return await self._enqueuer.adrive(actions.cancel(self._s, self._id))
+        return await self._enqueuer.adrive(actions.cancel(self._s, self._id, undo=undo))
 
-    def retry(self) -> bool:
+    def retry(self, *, start: str | Iterable[str] = ()) -> bool:
         """Let a flow that has failed or was cancelled go on: nodes that failed run again, with their memos,
-        what was skipped waits again, and results stay. Return whether it had. Raises UnknownFlow."""
-        refuse("FlowHandle.retry()", "await handle.aretry()")
-        return self._enqueuer.drive(actions.retry(self._s, self._id, self._registry.pipeline))
+        nodes that were undone run again with all that waits for them, what was skipped waits again, and other
+        results stay. A flow that is stuck tries its failed undo task again.
 
-    async def aretry(self) -> bool:
+        start: the names of nodes that run again as well, with all that waits for them, also where the flow
+        has completed. Return whether it goes on. Raises UnknownFlow, and UsageError for an unknown name.
+        """
+        refuse("FlowHandle.retry()", "await handle.aretry()")
+        return self._enqueuer.drive(self._retry(start))
+
+    async def aretry(self, *, start: str | Iterable[str] = ()) -> bool:
         """Let a flow that has failed or was cancelled go on, as `retry` does."""
-        return await self._enqueuer.adrive(actions.retry(self._s, self._id, self._registry.pipeline))
+        return await self._enqueuer.adrive(self._retry(start))
 
     # -- steps -----------------------------------------------------------------------------------------
+
+    def _retry(self, start: str | Iterable[str]) -> Flow[bool]:
+        names = [start] if isinstance(start, str) else list(start)
+        pipeline = self._registry.pipeline
+        return (yield from actions.retry(self._s, self._id, pipeline, start=names))
 
     def _head(self) -> Flow[FlowInfo]:
         return (yield from reading.head(self._s, self._id.local))
@@ -197,8 +208,8 @@ class FlowHandle:
             raise actions.unknown(self._id)
         if state == "cancelled":
             raise FlowCancelled(f"flow {self._id} was cancelled")
-        if state == "failed":
-            raise (yield from self._failed())
+        if state in ("failed", "stuck"):
+            raise (yield from self._failed(stuck=state == "stuck"))
 
     def _late(self) -> Flow[str]:
         found = yield from self._head()
@@ -208,9 +219,16 @@ class FlowHandle:
             f"were released, {found.waiting} wait"
         )
 
-    def _failed(self) -> Flow[FlowFailed]:
+    def _failed(self, *, stuck: bool) -> Flow[FlowFailed]:
         cause = yield from cause_of(self._s, self._id.local)
         why = cause.error or cause.reason or cause.state
+        undo = (yield from stuck_in(self._s, self._id.local)) if stuck else None
+        if undo is not None:
+            return FlowFailed(
+                f"flow {self._id} is stuck: its undo failed in node {undo.node!r} ({undo.task}): "
+                f"{undo.error or undo.reason or undo.state}. What completed before that node is not undone. "
+                "When the cause is gone, call retry()", node=undo.node, error=undo.error,
+            )  # fmt: skip
         return FlowFailed(
             f"flow {self._id} failed: node {cause.node!r} ({cause.task or 'no task'}): {why}. When the "
             "cause is "

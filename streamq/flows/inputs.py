@@ -92,6 +92,19 @@ def cause_of(s: ShardKeys, flow: str) -> Flow[Failure]:
     return failure if why is None else replace(failure, reason=text(why))
 
 
+def stuck_in(s: ShardKeys, flow: str) -> Flow[Failure | None]:
+    """Return the undo task that failed, of a flow that is stuck; None if its record is damaged."""
+    [raw] = yield from ask(calls.record(s, flow, ["order"]))
+    node = text(raw or b"").rpartition(" ")[2]
+    [told] = yield from ask(calls.record(s, flow, [f"n{node}"]))
+    try:
+        undo = int(orjson.loads(told or b"")["u"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    state = yield from ask(calls.states(s, flow, undo, undo))
+    return (yield from failure_of(s, flow, undo, state, {}))
+
+
 def _ranges(s: ShardKeys, node: NodeOf) -> Flow[Mapping[int, tuple[int, int]]]:
     if any(isinstance(need, OfMap) for need in node.needs.values()):
         return (yield from maps(s, node.flow))

@@ -19,7 +19,8 @@ from streamq.keys import FLOW_PAGE, ShardKeys, type_keys
 from streamq.stored import text
 
 DAY_MS: Final = 86_400_000
-KEPT_MS: Final = {"completed": DAY_MS, "failed": 30 * DAY_MS, "cancelled": 30 * DAY_MS}
+_LONG_MS: Final = 30 * DAY_MS
+KEPT_MS: Final = {"completed": DAY_MS, "failed": _LONG_MS, "cancelled": _LONG_MS, "stuck": _LONG_MS}
 """How long a flow that has ended is kept."""
 AGAIN_MS: Final = 5_000
 """Ms after which tasks of a flow that is to end are asked again."""
@@ -56,11 +57,14 @@ def _number(nodes: int) -> int:
 
 
 def cancel_released(s: ShardKeys, flow: str) -> Flow[int]:
-    """Cancel the tasks of a flow's nodes, page by page: those that run are asked. Returns how many were
-    cancelled or asked."""
-    [raw] = yield from ask(calls.record(s, flow, ["maps"]))
+    """Cancel the tasks of a flow's nodes, page by page: those that run are asked. Those that run because the
+    flow has failed are left. Returns how many were cancelled or asked."""
+    [raw, undos, last] = yield from ask(calls.record(s, flow, ["maps", "undos", "on_failure"]))
     states, ranges, number = (yield from ask(calls.states(s, flow))), parsed_maps(raw), 0
+    left = {*re.findall(":([0-9]+)", text(undos or b"")), text(last or b"")}
     for found in re.finditer("r", states):
+        if str(found.start()) in left:
+            continue
         task = yield from task_id(s, flow, found.start(), ranges)
         if task is not None:
             keys = type_keys(s.app, s.shard, task.type)

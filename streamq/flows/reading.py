@@ -20,15 +20,19 @@ from streamq.keys import ShardKeys
 from streamq.model.task import NAME_PATTERN, TaskId
 from streamq.stored import text
 
-FlowState = Literal["running", "failing", "cancelling", "completed", "failed", "cancelled", "unknown"]
+FlowState = Literal[
+    "running", "failing", "cancelling", "undoing", "completed", "failed", "cancelled", "stuck", "unknown"
+]
 NodeState = Literal[
     "waiting", "ready", "released", "completed", "dead", "cancelled", "expired", "skipped", "unknown"
 ]
+NodeKind = Literal["task", "map", "undo"]
+_KINDS: Final[dict[object, NodeKind]] = {"map": "map", "undo": "undo"}
 _FLOW_STATES: Final[dict[str, FlowState]] = {
     "running": "running", "failing": "failing", "cancelling": "cancelling", "completed": "completed",
-    "failed": "failed", "cancelled": "cancelled",
+    "failed": "failed", "cancelled": "cancelled", "undoing": "undoing", "stuck": "stuck",
 }  # fmt: skip
-OVER: Final[frozenset[FlowState]] = frozenset({"completed", "failed", "cancelled", "unknown"})
+OVER: Final[frozenset[FlowState]] = frozenset({"completed", "failed", "cancelled", "stuck", "unknown"})
 """The states in which nothing of a flow runs any more."""
 _COUNTS: Final = ("nodes", "waiting", "released", "done", "skipped", "failed")
 _HEAD: Final = ("state", "name", "key", "started", "ended", "cause", *_COUNTS)
@@ -61,12 +65,13 @@ class FlowInfo:
 
 @dataclass(frozen=True, slots=True)
 class NodeInfo:
-    """A node as it was declared. kind: task or map. waits: the names of the nodes that it waits for. task:
-    the id of its task, '' for a map. children: of a map, how many are in each state."""
+    """A node as it was declared. kind: task, map, or undo: the task that undoes another
+    node. waits: the names of the nodes that it waits for. task: the id of its task, '' for a map. children:
+    how many are in each state."""
 
     name: str
     number: int
-    kind: Literal["task", "map"]
+    kind: NodeKind
     type: str
     state: NodeState
     waits: Sequence[str]
@@ -146,9 +151,9 @@ def _node(
     ranges: Mapping[int, tuple[int, int]],
 ) -> NodeInfo:
     told = read[number]
-    kind: Literal["task", "map"] = "map" if told.get("k") == "map" else "task"
+    kind = _KINDS.get(told.get("k"), "task")
     task_type, letter = told.get("t", ""), told.get("l", "n")
-    task = TaskId(task_type, s.shard, task_of(flow, letter, number)) if kind == "task" and task_type else ""
+    task = TaskId(task_type, s.shard, task_of(flow, letter, number)) if kind != "map" and task_type else ""
     begin, count = ranges.get(number, (0, 0))
     part = states[begin : begin + count]
     children: dict[NodeState, int] = {name_of(letter): part.count(letter) for letter in dict.fromkeys(part)}

@@ -4,9 +4,8 @@
 -- handler may have stored memos. suspend: the memo of what it waits for: it is handed back because it is suspended. node: it
 -- is a node of a flow, whose results key has this number. grow: so many bytes of children stand behind its result. expand: 1
 -- if their results are its own.
-local EFFECTS = {
-  hold = 'number', follow = 'number', steps = 'number', suspend = 'string', node = 'number', grow = 'number',
-  expand = 'number'}
+local EFFECTS = {hold = 'number', follow = 'number', steps = 'number', suspend = 'string', node = 'number'}
+EFFECTS.grow, EFFECTS.expand = 'number', 'number'
 local function effects(first)
   local found = {}
   for n = first, #ARGV, 5 do

@@ -7,7 +7,8 @@
 -- the flow}; d<number> are the nodes that wait for it. A map is a node without a task: its children have numbers of
 -- their own (`maps`: map:first:number of children, in the order of their numbers). A node whose handler has returned children is
 -- in `grown`, and becomes a map when its task has ended: kt<number> are their types, and kc<number> which each is of. `todo`
--- are nodes to look at, whether they may run.
+-- are nodes to look at, whether they may run. `order` are the completed nodes that have an undo task (u), as they ended: it is
+-- a node that is skipped but where the flow fails or is cancelled, and runs when all else has ended, the last of them first.
 -- USES clock
 -- KEYS flow flow_states flows inbox
 -- ARGV flow_id
@@ -21,7 +22,8 @@ local f_order = {}  -- the maps, by the numbers of their children
 local COUNTS = {'waiting', 'released', 'done', 'skipped', 'failed', 'ready'}
 
 local function flow_open()
-  local names = {'state', 'on_failure', 'maps', 'todo', 'cause', 'generation', 'controls', 'grown', unpack(COUNTS)}
+  local names = {'state', 'on_failure', 'maps', 'todo', 'cause', 'generation', 'controls', 'grown', 'order', 'undo', 'stuck', 'ends',
+    unpack(COUNTS)}
   local found = redis.call('HMGET', flow, unpack(names))
   for n, name in ipairs(names) do f[name] = found[n] or nil end
   if not f.state or f.state == 'building' then return false end
@@ -235,9 +237,16 @@ local function flow_grew(n)
   flow_put(n, f.state == 'running' and 'q' or 's')
 end
 
+-- A node's task has completed: note whether it may have to be undone.
+local function flow_done(n, letter)
+  local told = (letter == 'c' or letter == 'g') and not flow_map_of(n) and flow_node(n)
+  if told and told.u and not flow_has_grown(n) then f.order = (f.order or '') .. ' ' .. n end
+end
+
 -- A node has ended. One that had failed before and was requeued by hand only has its success noted.
 local function flow_ended(n, letter)
   local before = flow_at(n)
+  if before == 'r' or FAILED[before] then flow_done(n, letter) end
   if letter == 'g' and before == 'r' and not flow_has_grown(n) then return flow_grew(n) end
   if before ~= 'r' and not (letter == 'c' and FAILED[before]) then return end
   flow_put(n, letter)
@@ -273,6 +282,29 @@ local function flow_look_on()
   f.todo = string.match(string.sub(f.todo, at), '^%s*(.-)%s*$')
 end
 
+local OVER = {completed = true, failed = true, cancelled = true, stuck = true}
+
+-- The node whose effects are undone next, or now; its undo task.
+local function flow_undo_last() return tonumber(string.match(string.sub(f.order or '', -7), '(%d+)$')) end
+local function flow_undo_of(n)
+  local told = n and flow_node(n)
+  return told and tonumber(told.u)
+end
+
+-- Whether there is something to undo still: the next undo task is let run. One that failed is the end of it.
+local function flow_undo()
+  while f.undo ~= '0' and f.stuck ~= '1' do
+    local n = flow_undo_last()
+    if not n then return false end
+    local undo = flow_undo_of(n)
+    local letter = undo and flow_at(undo)
+    if letter == 's' then flow_put(undo, 'q') end
+    if letter == 's' or letter == 'q' or letter == 'r' then return true end
+    if letter ~= 'c' then f.stuck = '1' else f.order = string.sub(f.order, 1, -2 - #tostring(n)) end
+  end
+  return false
+end
+
 local function flow_end(stamp)
   local last = f.on_failure
   if f.state == 'running' and f.todo == '' then
@@ -284,18 +316,23 @@ local function flow_end(stamp)
       f.state = 'completed'
     end
   end
+  if f.state ~= 'running' and f.released == 0 and f.state ~= 'completed' then
+    if flow_undo() then
+      if f.state ~= 'undoing' then f.ends, f.state = f.state, 'undoing' end
+    elseif f.state == 'undoing' then
+      f.state = f.ends or 'failing'
+    end
+  end
   if f.state == 'failing' and f.released == 0 then
     if last and flow_at(last) == 'w' then flow_put(last, 'q') end
-    if f.waiting == 0 then f.state = 'failed' end
+    if f.waiting == 0 then f.state = f.stuck == '1' and 'stuck' or 'failed' end
   end
-  if f.state == 'cancelling' and f.released == 0 then f.state = 'cancelled' end
-  local over = f.state == 'completed' or f.state == 'failed' or f.state == 'cancelled'
-  if not over then return end
+  if f.state == 'cancelling' and f.released == 0 then f.state = f.stuck == '1' and 'stuck' or 'cancelled' end
+  if not OVER[f.state] then return end
   redis.call('HSET', flow, 'ended', stamp)
   redis.call('ZADD', flows, stamp, flow_id)  -- its keys get the lifetime of one that has ended
 end
 
-local OVER = {completed = true, failed = true, cancelled = true}
 local function flow_close()
   local stamp = string.format('%.0f', (clock()))
   if not OVER[f.state] then flow_end(stamp) end
@@ -306,6 +343,12 @@ local function flow_close()
   for _, name in ipairs(COUNTS) do
     written[#written + 1] = name
     written[#written + 1] = string.format('%.0f', f[name])
+  end
+  for _, name in ipairs({'order', 'undo', 'stuck', 'ends'}) do
+    if f[name] then
+      written[#written + 1] = name
+      written[#written + 1] = f[name]
+    end
   end
   for number, map in pairs(f_maps) do
     if map.left then
