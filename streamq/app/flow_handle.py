@@ -26,10 +26,10 @@ from streamq.errors import (
 from streamq.flow import Flow, Pause, ask
 from streamq.flows import actions, reading
 from streamq.flows.flow_id import FlowId
-from streamq.flows.inputs import Failure, cause_of, read_results
+from streamq.flows.inputs import STATE_NAMES, Failure, cause_of, read_results
 from streamq.flows.naming import maps
-from streamq.flows.reading import OVER, FlowInfo, FlowState, NodeInfo
-from streamq.keys import ShardKeys
+from streamq.flows.reading import OVER, FlowInfo, FlowState, Named, NodeInfo
+from streamq.keys import ShardKeys, shard_keys
 from streamq.options.checks import Duration, seconds
 from streamq.registry.registry import Registry
 
@@ -79,7 +79,7 @@ class FlowHandle:
 
     @property
     def _s(self) -> ShardKeys:
-        return ShardKeys(self._registry.name, self._id.shard)  # its name carries the key ring
+        return shard_keys(self._registry.name, self._id.shard)
 
     # -- reading ---------------------------------------------------------------------------------------
 
@@ -129,14 +129,14 @@ class FlowHandle:
         Failure. Raises FlowFailed, ResultUnavailable if a child has no result (yet)."""
         refuse("FlowHandle.results()", "async for … in handle.aresults(…)")
         children = self._enqueuer.drive(self._children(node))
-        for n in range(0, len(children), _PAGE):
-            yield from self._enqueuer.drive(self._read(node, children[n : n + _PAGE]))
+        for page in _pages(children):
+            yield from self._enqueuer.drive(self._read(node, page))
 
     async def aresults(self, node: str) -> AsyncIterator[Any]:
         """Iterate over the results of a map, as `results` does."""
         children = await self._enqueuer.adrive(self._children(node))
-        for n in range(0, len(children), _PAGE):
-            for one in await self._enqueuer.adrive(self._read(node, children[n : n + _PAGE])):
+        for page in _pages(children):
+            for one in await self._enqueuer.adrive(self._read(node, page)):
                 yield one
 
     # -- acting ----------------------------------------------------------------------------------------
@@ -176,8 +176,9 @@ class FlowHandle:
         yield from self._ended(deadline)
         wanted = yield from self._wanted(node)
         found: dict[str, Any] = {}
-        for name, number in wanted.items():
-            found[name] = yield from self._value(name, number)
+        for name, one in wanted.items():
+            values = yield from self._read(name, one)
+            found[name] = values if one.kind == "map" else values[0]
         return found if len(found) != 1 else found.popitem()[1]
 
     def _ended(self, deadline: float | None) -> Flow[None]:
@@ -217,53 +218,49 @@ class FlowHandle:
             "gone, call retry()", node=cause.node, error=cause.error,
         )  # fmt: skip
 
-    def _wanted(self, node: str | None) -> Flow[dict[str, int]]:
+    def _wanted(self, node: str | None) -> Flow[dict[str, Named]]:
         if node is None:
             return (yield from reading.last_nodes(self._s, self._id.local))
-        return {node: (yield from self._number(node)).number}
+        return {node: (yield from self._named(node))}
 
-    def _number(self, node: str) -> Flow[NodeInfo]:
+    def _named(self, node: str) -> Flow[Named]:
         listed = yield from reading.nodes(self._s, self._id.local)
         for one in listed:
             if one.name == node:
-                return one
+                ranges = (yield from maps(self._s, self._id.local)) if one.kind == "map" else {}
+                return reading.named(one.number, {"t": one.type, "k": one.kind}, ranges)
         if not listed:
             raise actions.unknown(self._id)
         names = ", ".join(one.name for one in listed[:20])
         raise UsageError(f"flow {self._id} has no node {node!r}; it has: {names}")
 
-    def _children(self, node: str) -> Flow[range]:
-        one = yield from self._number(node)
+    def _children(self, node: str) -> Flow[Named]:
+        one = yield from self._named(node)
         if one.kind != "map":
             raise UsageError(f"node {node!r} is no map: call result(node={node!r})")
-        first, count = (yield from maps(self._s, self._id.local)).get(one.number, (0, 0))
-        return range(first, first + count)
+        return one
 
-    def _value(self, name: str, number: int) -> Flow[Any]:
-        ranges = yield from maps(self._s, self._id.local)
-        info = yield from reading.nodes(self._s, self._id.local, number, 1)
-        if info and info[0].kind == "map":
-            first, count = ranges.get(number, (0, 0))
-            return (yield from self._read(name, range(first, first + count), info[0].type))
-        found = yield from self._read(name, range(number, number + 1), info[0].type if info else "")
-        return found[0]
-
-    def _read(self, node: str, numbers: range, task_type: str | None = None) -> Flow[list[Any]]:
-        if task_type is None:
-            task_type = (yield from self._number(node)).type
-        s, flow = self._s, self._id.local
-        ranges = yield from maps(s, flow)
+    def _read(self, node: str, one: Named) -> Flow[list[Any]]:
+        s, flow, numbers = self._s, self._id.local, one.numbers
         states = yield from ask(calls.states(s, flow, numbers.start, max(numbers.start, numbers.stop - 1)))
-        if missing := next(
-            (n for n, state in enumerate(states[: len(numbers)]) if state not in "cdxe"), None
-        ):
-            raise ResultUnavailable(f"node {node!r} of flow {self._id}: child {missing} has not ended")
+        missing = next((n for n, state in enumerate(states[: len(numbers)]) if state not in "cdxe"), None)
+        if missing is not None:
+            what = f"its child {missing}" if one.kind == "map" else "it"
+            state = STATE_NAMES.get(states[missing], "unknown")
+            raise ResultUnavailable(f"node {node!r} of flow {self._id} has no result: {what} is {state}")
+        ranges = {one.number: (one.first, numbers.stop - one.first)} if one.kind == "map" else {}
         raw = yield from read_results(s, flow, list(numbers), ranges, RESULT_BYTES)
-        handler = self._registry.handlers.get(task_type)
+        handler = self._registry.handlers.get(one.type)
         return [
             _decoded(raw[n], None if handler is None or state != "c" else handler.decode_result)
             for n, state in zip(numbers, states, strict=False)
         ]
+
+
+def _pages(children: Named) -> Iterator[Named]:
+    """Yield the children of a map, a page at a time."""
+    for n in range(0, len(children.numbers), _PAGE):
+        yield children._replace(numbers=children.numbers[n : n + _PAGE])
 
 
 def _decoded(raw: bytes, decode: Any) -> Any:

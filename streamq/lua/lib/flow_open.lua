@@ -237,9 +237,13 @@ local function flow_end(stamp)
 end
 
 local OVER = {completed = true, failed = true, cancelled = true}
+local function flow_judge()
+  if not OVER[f.state] then flow_end(string.format('%.0f', (clock()))) end
+end
+
 local function flow_close()
+  flow_judge()
   local stamp = string.format('%.0f', (clock()))
-  if not OVER[f.state] then flow_end(stamp) end
   local row = flow_id .. ' look'
   if f.ready > 0 or f.todo ~= '' then redis.call('ZADD', inbox, 'NX', stamp, row) else redis.call('ZREM', inbox, row) end
   flow_write()
