@@ -250,6 +250,16 @@ def due(s: ShardKeys, until_ms: int, limit: int, offset: int = 0) -> Call[list[s
     return Call(None, (s.flows,), args, lambda reply: list(map(text, reply)))
 
 
+def next_look(s: ShardKeys) -> Call[int | None]:
+    """Return when the first flow is to be looked after, in ms since the epoch."""
+    return Call(
+        None,
+        (s.flows,),
+        ("ZRANGE", s.flows, 0, 0, "WITHSCORES"),
+        lambda reply: number(reply[1].partition(b".")[0]) if reply else None,
+    )
+
+
 def listed(s: ShardKeys) -> Call[list[str]]:
     """Return all flows of a shard."""
     return Call(None, (s.flows,), ("ZRANGE", s.flows, 0, -1), lambda reply: list(map(text, reply)))

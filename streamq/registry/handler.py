@@ -51,6 +51,7 @@ class Handler:
         self.pool: str = ""
         """The pool of workers that its tasks are for; "" for those that name none."""
         self._pools: dict[str, Handler] = {}
+        self._hinted: dict[str, object] | None = None
         self.reference: str = _reference(function)
         signature = _signature(function)
         self.is_async: bool = inspect.iscoroutinefunction(function) or _is_async_object(function)
@@ -155,7 +156,9 @@ class Handler:
 
     def hint(self, argument: str) -> object:
         """Return the annotation of an argument, or with `return` of the result; None if it has none."""
-        return self._annotations().get(argument)
+        if self._hinted is None:
+            self._hinted = self._annotations()
+        return self._hinted.get(argument)
 
     def payload_by_name(self, given: Mapping[str, object]) -> bytes:
         """Return the same for arguments by name: each a value, or the JSON data of one."""

@@ -141,11 +141,11 @@ async def kept(shard: Shard, rounds: int) -> int:
     """Let a daemon look after flows. Return how many calls it took."""
     transport = Counting(shard.transport.address)
     discovery = Discovery(transport)
-    discovery._types[shard.s] = []  # noqa: SLF001 - as if it had looked
+    discovery._types[shard.s] = []
     keeper = FlowKeeper(transport, discovery)
     try:
         for _ in range(rounds):
-            keeper._keep_at = float("inf")  # noqa: SLF001 - not what is looked after each few seconds
+            keeper._keep_at = float("inf")
             await keeper.round(Faults("flows", ChoreStatus(Counters())))
     finally:
         await transport.aclose()
