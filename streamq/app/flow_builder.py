@@ -21,11 +21,11 @@ from streamq.calls.flows import Item
 from streamq.client.flows import announce, register, reopen
 from streamq.errors import OutcomeUnknown
 from streamq.flow import Flow, ask
-from streamq.flows.advancing import advance
+from streamq.flows.advancing import Guess, advance
 from streamq.flows.flow_id import FlowId, new_local
 from streamq.flows.growing import page_of
 from streamq.flows.reading import NodeKind
-from streamq.keys import FLOW_PAGE, ShardKeys
+from streamq.keys import FLOW_PAGE, ShardKeys, shard_keys
 from streamq.model.task import LETTER, NewTask
 from streamq.registry.growth import values_of
 from streamq.registry.handler import Handler
@@ -86,7 +86,7 @@ def start(registry: Registry, declared: Declares, key: str) -> Flow[Built]:
     if registry.record is None:
         yield from announce(registry)
     shard = shard_of(key, registry.shards) if key else secrets.randbelow(registry.shards)
-    s = ShardKeys(registry.name, shard)  # its name carries the key ring
+    s = shard_keys(registry.name, shard)
     before, gone = (yield from _holder(s, key)) if key else ("", "")
     if before:
         return Built(FlowId(declared.name, shard, before), duplicate=True)
@@ -102,7 +102,7 @@ def start(registry: Registry, declared: Declares, key: str) -> Flow[Built]:
         if done.answer == "closed":
             yield from reopen(registry.name, shard, producer_calls.is_closed(s))
         if done.answer == "started":
-            yield from advance(s, local, pipeline=registry.pipeline)
+            yield from advance(s, local, pipeline=registry.pipeline, guess=_first(declared))
             return Built(FlowId(declared.name, shard, local), duplicate=False)
         if done.answer == "before":
             before, gone = yield from _holder(s, key)
@@ -127,6 +127,16 @@ def _registered(registry: Registry, declared: Declares, shard: int) -> Flow[None
     for name in dict.fromkeys(node.handler.name for node in declared.nodes):
         yield from register(registry, name, shard)
         registry.registered.add((name, shard))
+
+
+def _first(declared: Declares) -> Guess | None:
+    """Return who runs first, if these are tasks of one type on one page."""
+    roots = [n for n, node in enumerate(declared.nodes) if not node.waits and n != declared.on_failure]
+    first = {(declared.nodes[n].handler.name, n // FLOW_PAGE) for n in roots}
+    if len(first) != 1 or any(declared.nodes[n].kind != "task" for n in roots):
+        return None
+    [(name, page)] = first
+    return Guess(name, page_of(-1, page))
 
 
 def _number(declared: Declares) -> int:

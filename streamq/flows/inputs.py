@@ -19,7 +19,7 @@ from streamq.flow import Flow, ask
 from streamq.flows import needs as asked
 from streamq.flows.naming import is_number, maps, named_task, opened_result, parsed_maps
 from streamq.flows.needs import MOST_BYTES, Need, NodeOf, OfFailure, OfMap, spliced
-from streamq.keys import ShardKeys, type_keys
+from streamq.keys import ShardKeys, shard_keys, type_keys
 from streamq.model.delivery import Delivery
 from streamq.model.where import Buried
 from streamq.payloads.pipeline import opened
@@ -56,7 +56,7 @@ def payload_of(app: str, delivery: Delivery) -> Flow[bytes]:
     node = asked.read(delivery.node)
     if not node.needs:
         return delivery.payload
-    s = ShardKeys(app, delivery.shard)  # not one made for another app object: the name carries the key ring
+    s = shard_keys(app, delivery.shard)
     try:
         values = yield from _values(s, node)
         about = About(app, delivery.type, "payload")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 
@@ -181,11 +181,38 @@ def name_of(letter: str) -> NodeState:
     return state
 
 
-def last_nodes(s: ShardKeys, flow: str) -> Flow[dict[str, int]]:
+class Named(NamedTuple):
+    """A node as a reader of results needs it. numbers: its own, or those of a map's children, of which
+    `first` is the first of all. children: of a node that is no map, those that its handler has made."""
+
+    number: int
+    first: int
+    kind: NodeKind
+    type: str
+    numbers: range
+    children: range = range(0)
+
+
+def last_nodes(s: ShardKeys, flow: str) -> Flow[dict[str, Named]]:
     """Return the nodes that no other node waits for, by name."""
-    [raw] = yield from ask(calls.record(s, flow, ["last"]))
-    found: dict[str, int] = {}
-    for word in text(raw or b"").split():
-        if is_number(word):
-            found[(yield from _name_of(s, flow, int(word)))] = int(word)
+    [last, maps] = yield from ask(calls.record(s, flow, ["last", "maps"]))
+    numbers = [int(word) for word in text(last or b"").split() if is_number(word)]
+    ranges = parsed_maps(maps)
+    found: dict[str, Named] = {}
+    for n in range(0, len(numbers), 500):
+        part = numbers[n : n + 500]
+        raw = yield from ask(calls.record(s, flow, [f"n{number}" for number in part]))
+        for number, one in zip(part, raw, strict=True):
+            told = _told(one)
+            found[str(told.get("m", number))] = named(number, told, ranges)
     return found
+
+
+def named(number: int, told: Mapping[str, Any], ranges: Mapping[int, tuple[int, int]]) -> Named:
+    """Return what a reader of results needs of a node. told: its row of the record."""
+    kind = _KINDS.get(told.get("k"), "task")
+    first, count = ranges.get(number, (0, 0))
+    children = range(first, first + count)
+    if kind == "map":
+        return Named(number, first, kind, told.get("t", ""), children)
+    return Named(number, number, kind, told.get("t", ""), range(number, number + 1), children)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -25,14 +25,16 @@ from streamq.hooks import NO_HOOKS, Manager
 from streamq.model.delivery import Delivery
 from streamq.model.task import NAME_PATTERN, TYPE_PATTERN
 from streamq.options.task import TaskOptions
-from streamq.options.unique import Plan, plan, unique_options
+from streamq.options.unique_plan import Plan, plan, unique_options
 from streamq.payloads.pipeline import Pipeline, opened
 from streamq.payloads.stage import MOST, About
 from streamq.registry import batching, dependencies, growth
 from streamq.registry.upcasting import Upcaster, fitted
 from streamq.resources.declared import Resources
-from streamq.resources.plan import DependencyPlan
 from streamq.wording import listed
+
+if TYPE_CHECKING:
+    from streamq.resources.plan import DependencyPlan
 
 
 class Handler:
@@ -51,6 +53,7 @@ class Handler:
         self.pool: str = ""
         """The pool of workers that its tasks are for; "" for those that name none."""
         self._pools: dict[str, Handler] = {}
+        self._hinted: dict[str, object] | None = None
         self.reference: str = _reference(function)
         signature = _signature(function)
         self.is_async: bool = inspect.iscoroutinefunction(function) or _is_async_object(function)
@@ -155,7 +158,9 @@ class Handler:
 
     def hint(self, argument: str) -> object:
         """Return the annotation of an argument, or with `return` of the result; None if it has none."""
-        return self._annotations().get(argument)
+        if self._hinted is None:
+            self._hinted = self._annotations()
+        return self._hinted.get(argument)
 
     def payload_by_name(self, given: Mapping[str, object]) -> bytes:
         """Return the same for arguments by name: each a value, or the JSON data of one."""

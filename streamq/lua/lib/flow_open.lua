@@ -333,9 +333,13 @@ local function flow_end(stamp)
   redis.call('ZADD', flows, stamp, flow_id)  -- its keys get the lifetime of one that has ended
 end
 
+local function flow_judge()
+  if not OVER[f.state] then flow_end(string.format('%.0f', (clock()))) end
+end
+
 local function flow_close()
+  flow_judge()
   local stamp = string.format('%.0f', (clock()))
-  if not OVER[f.state] then flow_end(stamp) end
   local row = flow_id .. ' look'
   if f.ready > 0 or f.todo ~= '' then redis.call('ZADD', inbox, 'NX', stamp, row) else redis.call('ZREM', inbox, row) end
   flow_write()
