@@ -13,7 +13,7 @@ local before = f.state
 
 local function soon() redis.call('ZADD', flows, string.format('%.0f', (clock())), flow_id) end
 
-local gone, grown, letters = {}, {}, {}
+local gone, grown, letters, lost = {}, {}, {}, {}
 for n in string.gmatch(f.grown or '', '%d+') do grown[tonumber(n)] = true end
 
 -- Forget the children that a node has by what a handler returned, theirs as well.
@@ -32,6 +32,9 @@ local function of_children(map, again)
   local part = string.sub(f_states, map.first + 1, map.first + map.count)
   if gone[map] then return string.rep('s', map.count) end
   if again[map.number] then return string.rep('w', map.count) end
+  local root = map
+  while flow_map_of(root.number) do root = flow_map_of(root.number) end
+  if lost[root.number] then return part end
   if flow_at(map.number) == 'c' then return part end  -- their failures were none of the flow's
   return (string.gsub(part, '[sdxe]', 'w'))
 end
@@ -40,9 +43,17 @@ local function wait_again(again)
   local static, last = tonumber(redis.call('HGET', flow, 'static')) or 0, f.on_failure
   local kept = {}
   for n in string.gmatch(redis.call('HGET', flow, 'tolerant') or '', '%d+') do kept[tonumber(n)] = true end
+  -- What has lost a race that is decided stays as it is.
+  for n in string.gmatch(redis.call('HGET', flow, 'races') or '', '%d+') do
+    local told = not again[tonumber(n)] and flow_at(tonumber(n)) == 'c' and flow_node(tonumber(n)) or {}
+    local won = told.x and redis.call('HGET', flow, 'won' .. n)
+    for m, alone in ipairs(told.x or {}) do
+      for _, loser in ipairs(tostring(told.a[m]) ~= won and alone or {}) do lost[loser] = not again[loser] or nil end
+    end
+  end
   for n = 0, static - 1 do
     local letter = flow_at(n)
-    local waits = again[n] or n == last or letter == 's' or FAILED[letter] and not kept[n]
+    local waits = not lost[n] and (letter == 's' or FAILED[letter] and not kept[n]) or again[n] or n == last
     letters[n] = waits and 'w' or letter
     if again[n] then forget(n) end
   end
