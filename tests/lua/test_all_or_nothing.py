@@ -291,7 +291,8 @@ FLOW = "1-000000000001"
 def flow_of(shard: Shard, *, started: bool = True) -> str:
     """A flow of two nodes, the second of which waits for the first."""
     record: dict[str, Any] = {
-        "name": "f", "static": 2, "todo": "0", "awaits": "\0go\0", "d0": "1", "n0": b'{"m":"a","t":"email","l":"n"}',
+        "name": "f", "static": 2, "todo": "0", "awaits": "\0go\0", "d0": "1",
+        "n0": b'{"m":"a","t":"email","l":"n"}',
         "n1": b'{"m":"b","t":"email","l":"n","a":[0]}',
     }  # fmt: skip
     items = [flow_calls.Item(n, ("n", b"{}", "", "", "")) for n in range(2)]
