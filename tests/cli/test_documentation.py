@@ -156,7 +156,7 @@ def test_examples_run_in_their_order(
 
 # -- other blocks -------------------------------------------------------------------------------------------
 
-SHOWN: Final = ("text", "toml", "json", "py", "yaml", "promql")
+SHOWN: Final = ("text", "toml", "ini", "json", "py", "yaml", "promql")
 """Blocks that are no program of ours: output, settings, and the code of other queues (`py`)."""
 STARTED_BY: Final = {
     "uvicorn": "tests/web/test_examples.py",
