@@ -54,7 +54,10 @@ SECTIONS: Final = {
         "production workers placement daemon redis dashboard kubernetes systemd upgrade capacity "
         "security support runbooks/*"
     ),
-    "Understand": "life-of-a-task what-survives what-happens-when when-not comparison design proof chaos faults bench contributing",
+    "Understand": (
+        "life-of-a-task what-survives what-happens-when when-not comparison design proof chaos faults "
+        "bench contributing"
+    ),
     "Reference": "cli values reference/* changelog",
 }
 REST: Final = "How-to"

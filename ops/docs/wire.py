@@ -71,27 +71,31 @@ MEANING: Final = {
 ELSEWHERE: Final = "see the headers of the scripts that use it"
 
 HEAD: Final = """
-What streamq writes to Redis, for those who look with `redis-cli`, write a tool, or judge what an upgrade may change. It changes by
-[these rules](../support.md#the-wire-format). Do not write these keys yourself: scripts check and move them together.
+What streamq writes to Redis, for those who look with `redis-cli`, write a tool, or judge what an upgrade
+may change. It changes by [these rules](../support.md#the-wire-format). Do not write these keys yourself:
+scripts check and move them together.
 
 ## Names
 
-A task's id is `TYPE:SHARD:LOCAL`. The local id is that of its first stream entry (`1796070307957-0`), after `d` if it began in the
-schedule and `n` if a writer drew it. Keys begin with the prefix (`streamq:`) and the shard in braces, which keeps all keys of a
-shard in one slot of a cluster: `streamq:{shop:0}:email:high` is a stream of type `email` in shard 0 of app `shop`. Two keys belong to no
-app: `streamq:apps`, by which daemons and commands find apps, and `streamq:{daemons}:daemons` with its `:heartbeats`.
+A task's id is `TYPE:SHARD:LOCAL`. The local id is that of its first stream entry (`1796070307957-0`), after
+`d` if it began in the schedule and `n` if a writer drew it. Keys begin with the prefix (`streamq:`) and the
+shard in braces, which keeps all keys of a shard in one slot of a cluster: `streamq:{shop:0}:email:high` is
+a stream of type `email` in shard 0 of app `shop`. Two keys belong to no app: `streamq:apps`, by which
+daemons and commands find apps, and `streamq:{daemons}:daemons` with its `:heartbeats`.
 
-Every stream has one consumer group, `workers`. A stream holds exactly the tasks that are ready or running: what is pending runs, and
-settling removes the entry.
+Every stream has one consumer group, `workers`. A stream holds exactly the tasks that are ready or running:
+what is pending runs, and settling removes the entry.
 
 ## A task: the fields of its entry
+
+
 
 """
 SCRIPTS: Final = """
 ## Scripts
 
-Each change is one script of `streamq/lua/`, sent by its hash (`EVALSHA`, after `NOSCRIPT` once `EVAL`). Its first lines say what it checks,
-what it writes, and what it answers.
+Each change is one script of `streamq/lua/`, sent by its hash (`EVALSHA`, after `NOSCRIPT` once `EVAL`). Its
+first lines say what it checks, what it writes, and what it answers.
 """
 
 
