@@ -2,7 +2,7 @@
 
 KIND: `chain` (three tasks, each with the result of the one before), `join` (SIZE tasks, then one with all
 their results), `map` (the same, by the system's own call for many alike, if it has one). One flow is started
-first, then COUNT at once. The last task of each notes when it ran, with the moment at which the starting began.
+first, then COUNT at once. The last task of each notes when it ran, with the moment at which starting began.
 """
 
 from __future__ import annotations
