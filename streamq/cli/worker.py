@@ -15,8 +15,8 @@ from streamq.errors import CannotListen, StreamQError
 from streamq.exit_codes import CONFIG
 from streamq.options import placement
 from streamq.options.checks import seconds, whole
+from streamq.options.names import check_imports
 from streamq.options.service import WorkerOptions
-from streamq.registry.registry import check_imports
 from streamq.telemetry import logs
 from streamq.transport.address import Address
 
@@ -80,12 +80,14 @@ def run(args: argparse.Namespace) -> int:
     from streamq.supervisor.group import WorkerGroup
 
     options = worker_options(args)
-    logs.configure(args.log_level, args.log_format)
+    embedded = environment.ENV.get() == "dev"
+    configure = logs.configure if embedded else logs.configure_supervisor  # the former loads the app here
+    configure(args.log_level, args.log_format)
     where = listen.listen(args)
     processes = whole(args.processes, "--processes", least=1)
     try:
         # An embedded server, for development, belongs to this process: it is needed before the workers are.
-        url = _embedded(args) if environment.ENV.get() == "dev" else args.url
+        url = _embedded(args) if embedded else args.url
         group = WorkerGroup(
             args.app, options, processes=processes, url=url, prefix=args.prefix,
             with_daemon=args.with_daemon,
