@@ -11,25 +11,22 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
 from streamq import printable
 
-if TYPE_CHECKING:
-    from streamq.telemetry.logs import Logger
-
 
 class JsonLines:
-    """A logger. level: the least that is written. whole: returns a logger that also writes exceptions."""
+    """A logger. level: the least that is written. fail: writes the exception that is being handled."""
 
-    def __init__(self, level: int, whole: Callable[[], Logger], bound: Mapping[str, object]) -> None:
-        self._level, self._whole, self._bound = level, whole, bound
+    def __init__(self, level: int, fail: Callable[..., object], bound: Mapping[str, object]) -> None:
+        self._level, self._fail, self._bound = level, fail, bound
 
     def bind(self, bound: Mapping[str, object]) -> JsonLines:
         """Return a logger with these fields in every line."""
-        return JsonLines(self._level, self._whole, {**self._bound, **bound})
+        return JsonLines(self._level, self._fail, {**self._bound, **bound})
 
     def debug(self, event: str, **fields: object) -> None:
         self.log(logging.DEBUG, event, **fields)
@@ -47,7 +44,7 @@ class JsonLines:
         self.log(logging.CRITICAL, event, **fields)
 
     def exception(self, event: str, **fields: object) -> None:
-        self._whole().exception(event, **self._bound, **fields)
+        self._fail(event, **self._bound, **fields)
 
     def log(self, level: int, event: str, **fields: object) -> None:
         """Write a line. What cannot be written is dropped: a closed reader must not end a supervisor."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import MutableMapping
-from contextlib import suppress
+from collections.abc import Generator, MutableMapping
+from contextlib import contextmanager, suppress
 from io import StringIO
 from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO, cast
 
@@ -84,18 +84,24 @@ def configure(level: str = "info", form: str = "auto") -> None:
     logging.basicConfig(level=max(number, logging.INFO), handlers=[handler], force=True)
 
 
-def configure_supervisor(level: str = "info", form: str = "auto") -> None:
-    """Configure logging for a process that runs no user code: without structlog if it writes JSON."""
+@contextmanager
+def supervising(level: str = "info", form: str = "auto") -> Generator[None]:
+    """Log for a process that runs no user code: without structlog if it writes JSON."""
     if _on_console(form):
         configure(level, form)
+        yield
         return
 
-    def whole() -> Logger:
+    def fail(event: str, **fields: object) -> None:
         configure(level, form)
-        return get_logger()
+        get_logger().exception(event, **fields)
 
     _SETTINGS[:] = [(level, form)]
-    _PLAIN[:] = [JsonLines(getattr(logging, level.upper()), whole, {})]
+    _PLAIN[:] = [JsonLines(getattr(logging, level.upper()), fail, {})]
+    try:
+        yield
+    finally:
+        _PLAIN.clear()
 
 
 def _on_console(form: str) -> bool:

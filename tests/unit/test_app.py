@@ -216,7 +216,7 @@ def test_a_supervisor_loads_neither_structlog_nor_an_event_loop() -> None:
 
     code = (
         "import sys\nfrom streamq.cli import worker\nfrom streamq.supervisor import group\n"
-        "from streamq.telemetry import logs\nlogs.configure_supervisor('info', 'json')\n"
+        "from streamq.telemetry import logs\nlog = logs.supervising('info', 'json')\nlog.__enter__()\n"
         "logs.get_logger(group='g').debug('hidden')\nlogs.get_logger(group='g').info('seen', n=1)\n"
         "print(*sys.modules)"
     )
@@ -233,8 +233,9 @@ def test_a_supervisor_logs_an_exception_as_other_processes_do() -> None:
     import sys
 
     code = (
-        "from streamq.telemetry import logs\nlogs.configure_supervisor('info', 'json')\n"
-        "try: 1 / 0\nexcept ZeroDivisionError: logs.get_logger(group='g').exception('failed')"
+        "from streamq.telemetry import logs\nfrom contextlib import suppress\n"
+        "with suppress(ZeroDivisionError), logs.supervising('info', 'json'):\n"
+        "    try: 1 / 0\n    except ZeroDivisionError: logs.get_logger(group='g').exception('failed')"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     line = json.loads(done.stderr)
