@@ -320,18 +320,25 @@ end
 
 -- A node that runs for nothing any more, as another has won: what is no task ends at once.
 local function flow_lose(n)
-  local letter, map, told = flow_at(n), f_maps[n], flow_node(n)
+  local letter, map = flow_at(n), f_maps[n]
   if letter == 'w' or letter == 'q' then return flow_put(n, 's') end
   if letter ~= 'r' or flow_loses(n) then return end
+  local told = not flow_map_of(n) and flow_node(n)
   if not map and not (told and (told.k == 'sleep' or told.k == 'wait')) then
     f.losing = (f.losing and f.losing ~= '' and f.losing or ' ') .. n .. ' '
     return redis.call('ZADD', flows, 0, flow_id)  -- a daemon cancels what its caller does not
   end
   flow_put(n, 's')
   redis.call('ZREM', inbox, flow_timer_row(n))
-  for child = map and map.first or 0, map and map.first + map.count - 1 or -1 do
-    if flow_at(child) ~= 'c' then flow_lose(child) end
-  end
+  if not map then return end
+  flow_merge()
+  local part = string.sub(f_states, map.first + 1, map.first + map.count)
+  local _, ready = string.gsub(part, 'q', '')
+  local left, skipped = string.gsub(part, '[wq]', 's')
+  f_states = string.sub(f_states, 1, map.first) .. left .. string.sub(f_states, map.first + map.count + 1)
+  f_whole = true
+  f.waiting, f.skipped, f.ready = f.waiting - skipped, f.skipped + skipped, f.ready - ready
+  for at in string.gmatch(left, '()r') do flow_lose(map.first + at - 1) end
 end
 
 -- A node without a task ends as soon as it may.
