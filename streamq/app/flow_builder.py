@@ -102,7 +102,8 @@ def start(registry: Registry, declared: Declares, key: str) -> Flow[Built]:
             call = calls.build_part(s, local, part.page, part.record, part.items, running=False)
             yield from ask(call)
             pages[s.flow_items(local, part.page)] = None
-        done = yield from ask(calls.commit(s, local, key, gone, _number(declared), list(pages)))
+        call = calls.commit(s, local, key, gone, _number(declared), list(pages), _letters(declared))
+        done = yield from ask(call)
         if done.answer == "closed":
             yield from reopen(registry.name, shard, producer_calls.is_closed(s))
         if done.answer == "started":
@@ -142,6 +143,12 @@ def _first(declared: Declares) -> Guess | None:
         return None
     [(name, page)] = first
     return Guess(name, page_of(-1, page))
+
+
+def _letters(declared: Declares) -> str:
+    """Return the states of the declared nodes, if they do not all wait: undo tasks are skipped at first."""
+    found = "".join("s" if node.kind == "undo" else "w" for node in declared.nodes)
+    return found if "s" in found else ""
 
 
 def _number(declared: Declares) -> int:

@@ -84,10 +84,11 @@ class Committed(NamedTuple):
 
 
 def commit(
-    s: ShardKeys, flow: str, key: str, gone: str, nodes: int, pages: Sequence[str] = ()
+    s: ShardKeys, flow: str, key: str, gone: str, nodes: int, pages: Sequence[str] = (), letters: str = ""
 ) -> Call[Committed]:
-    """Start a flow. gone: a flow that had the key and is no longer stored. pages: the keys of its items."""
-    args = (flow, key, gone, nodes, FLOW_LIFE_MS, LOOK_MS)
+    """Start a flow. gone: a flow that had the key and is no longer stored. pages: the keys of its items.
+    letters: the states of its first nodes, if they do not all wait."""
+    args = (flow, key, gone, nodes, FLOW_LIFE_MS, LOOK_MS, letters)
     return build("flow_commit", args, _committed, s=s, **_record(s, flow), flow_pages=pages)
 
 

@@ -229,7 +229,7 @@ CASES: Final = [
     case("flows.get", "nonsense", want=raises("UnknownFlow")),
     case("flows.cancel", about=lambda p: (p.flow.id,), want=same(True)),
     case("flows.retry", about=lambda p: (p.flow.id,), want=same(False)),
-    case("flows.signal", "go", 1, about=lambda p: (p.flow.id,), want=raises("UsageError")),
+    case("flows.signal", about=lambda p: (p.flow.id, "go", 1), want=raises("UsageError")),
     case("flows.left_behind", want=same(0)),
     case("flow.status", want=same("running")),
     case("flow.info", want=lambda info: (info.nodes, info.released, info.waiting) == (2, 1, 1)),

@@ -75,9 +75,10 @@ FLOW_MUTANTS: Final = [
     _F("flow_commit", "if state and state ~= 'building' then return {'started'} end", "",
        "a flow is started twice"),
     _F("flow_mark", "  flow_skip(true)\n", "", "a cancelled flow goes on"),
-    _F("flow_mark", "or FAILED[letter] and not kept[n])", "or FAILED[letter])",
+    _F("flow_mark", "    if FAILED[flow_at(n)] then letters[n + 1] = string.byte(flow_at(n)) end\n", "",
        "a failure that was none of the flow's is tried again"),
-    _F("flow_mark", "(letter == 's' or FAILED[letter] and not kept[n])", "(letter == 's')",
+    _F("flow_mark", "bytes_of((string.gsub(declared, '[sdxe]', 'w')))",
+       "bytes_of((string.gsub(declared, 's', 'w')))",
        "a retry leaves out who failed"),
 ]  # fmt: skip
 QUICK_FLOWS: Final = ENDS
