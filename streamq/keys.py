@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple
 
 from streamq.namespace import DEFAULT_NAMESPACE, Namespace, namespace_of
+from streamq.payloads.ring import ring_of
 
 GROUP: Final = "workers"
 """The one consumer group of every stream. It starts at id 0: a task is never older than its group."""
@@ -357,20 +358,21 @@ def known_key(app: str, key: str) -> KnownKey | None:
 
 def type_keys(app: str, shard: int, task_type: str) -> TypeKeys:
     """Return the keys of a task type in a shard."""
-    return _type_keys(namespace_of(app), app, shard, task_type)
+    return _type_keys(namespace_of(app), id(ring_of(app)), app, shard, task_type)
 
 
 def shard_keys(app: str, shard: int) -> ShardKeys:
     """Return the keys of a shard."""
-    return _shard_keys(namespace_of(app), app, shard)
+    return _shard_keys(namespace_of(app), id(ring_of(app)), app, shard)
 
 
-# The namespace is part of the cache key: apps of two namespaces may have equal names.
+# The namespace and the key ring are parts of the cache key: apps that differ in them may have equal names.
+# What is cached keeps its ring alive, so no other one has its id.
 @lru_cache(maxsize=4096)
-def _type_keys(_: Namespace, app: str, shard: int, task_type: str) -> TypeKeys:
+def _type_keys(_: Namespace, __: int, app: str, shard: int, task_type: str) -> TypeKeys:
     return TypeKeys(app, shard, task_type)
 
 
 @lru_cache(maxsize=1024)
-def _shard_keys(_: Namespace, app: str, shard: int) -> ShardKeys:
+def _shard_keys(_: Namespace, __: int, app: str, shard: int) -> ShardKeys:
     return ShardKeys(app, shard)
