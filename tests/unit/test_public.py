@@ -27,7 +27,7 @@ ELSEWHERE = {
     *dir(builtins), *dir(typing), "AbstractAsyncContextManager", "AbstractContextManager", "AsyncIterator",
     "Awaitable", "Callable", "Coroutine", "Iterable", "Iterator", "Mapping", "Path", "Sequence",
     "TracebackType", "date", "datetime", "socket", "timedelta", "A", "P", "R", "F", "T", "C_co", "T_co",
-    "Listener", "Kind",
+    "Listener", "Kind", "_OutputOf", "_OutcomeOf",
 }  # fmt: skip
 
 
