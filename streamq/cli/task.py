@@ -154,6 +154,8 @@ def _follow(found: target.Target, args: argparse.Namespace) -> int:
 def write_event(event: TaskEvent) -> None:
     """Write an event of a task for people."""
     text = progress_text(event) if event.kind == "progress" else f"{event.value}"
+    if event.kind == "log":
+        text = f"{event.level:<7}  {event.logger}: {event.text}"
     attempt = f"attempt {event.attempt}  " if event.attempt else ""
     write_lines(f"{attempt}{event.kind}  {text}")
 

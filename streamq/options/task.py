@@ -12,7 +12,7 @@ from typing import Any
 from streamq.errors import InvalidOption
 from streamq.model.task import Priority
 from streamq.options.batch import Batch
-from streamq.options.checks import Durability, Executor, Extra, reject_unknown
+from streamq.options.checks import Durability, Executor, Extra, LogLevel, reject_unknown
 from streamq.options.lane import Lane, StartRate, gate
 from streamq.options.rate import RateLimit
 from streamq.options.schedule import Schedule
@@ -59,6 +59,7 @@ class TaskOptions:
     slots: int | None = None
     resources: tuple[tuple[str, int], ...] | None = None
     batch: Batch | None = None
+    logs: LogLevel | None = None
 
     @property
     def gated(self) -> bool:
