@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import orjson
 
@@ -52,9 +52,16 @@ def aevent_stream(handle: Any, *, after: str = "", keep_alive: Duration = "15s")
     return _astream(found, silence)
 
 
-def last_event_id(headers: Mapping[str, str]) -> str:
+class Headers(Protocol):
+    """The headers of a request, as every web framework has them."""
+
+    def get(self, key: str, /) -> Any:
+        """Return the value of a header, None if it is missing."""
+
+
+def last_event_id(headers: Headers) -> str:
     """Return the header that a browser sends when it comes back, '' for none."""
-    return next((value for name, value in headers.items() if name.lower() == "last-event-id"), "")
+    return str(headers.get("last-event-id") or headers.get("Last-Event-ID") or "")
 
 
 def written(event: TaskEvent) -> str:

@@ -171,7 +171,7 @@ class Pages:
             payload=redaction.text(info.payload), result=redaction.result_text(result, info.payload),
             failures=failures, success=info.success, redaction=redaction,
             origin=views.origin(info), progress=views.progress(info, redaction),
-            editable=_editable(info, redaction),
+            told=task_views.told(info, redaction), editable=_editable(info, redaction),
             enqueued_ms=task_views.enqueued(info.fields, TaskId.parse(info.id).local),
             now=self._current_attempt(request, info),
         )  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from streamq.control.task_info import TaskInfo
-from streamq.dashboard.redaction import HIDDEN
+from streamq.dashboard.redaction import HIDDEN, Redaction
 from streamq.dashboard.trace_links import address_of
 from streamq.envelope import PARENT
 from streamq.errors import InvalidTaskId
@@ -21,6 +21,8 @@ from streamq.stored import moment, real
 
 _ASKED: Final = ("streamq.errors.Retry", "streamq.errors.RateLimited")
 """Exceptions by which a handler asks to run again: nothing failed."""
+TOLD: Final = 30
+"""Values and log records of a task that its page shows."""
 _TRACE: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -77,6 +79,18 @@ def _trace(info: TaskInfo, trace_url: str) -> Iterator[Link]:
             return
     if found := _TRACE.fullmatch(raw.decode("ascii", "replace")):
         yield Link("Trace", found[1], address=address_of(trace_url, found[1]))
+
+
+def told(info: TaskInfo, redaction: Redaction) -> list[dict[str, object]]:
+    """Return the last values and log records of a task; they may repeat its arguments."""
+    shown = [one for one in info.told if one.kind in ("value", "log")][-TOLD:]
+    return [
+        {
+            "kind": one.kind, "attempt": one.attempt, "level": one.level, "logger": one.logger,
+            "text": redaction.error_text(one.text or orjson.dumps(one.value).decode(), info.payload),
+        }
+        for one in shown
+    ]  # fmt: skip
 
 
 def enqueued(fields: Mapping[str, bytes], local: str) -> int | None:
