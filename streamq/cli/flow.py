@@ -19,7 +19,7 @@ from streamq.control.flows import Flows, path_of
 from streamq.control.formatting import age
 from streamq.exit_codes import FAILED, OK
 from streamq.flows import folding
-from streamq.flows.reading import OVER, FlowInfo, FlowState
+from streamq.flows.reading import OVER, FlowInfo, FlowState, NodeInfo
 
 _VERBS: Final = ("list", "show", "cancel", "retry")
 _ABOUT: Final = {
@@ -31,7 +31,9 @@ NAMED: Final = 5
 """Of more than twice as many names only the first and the last are written."""
 DEEPEST: Final = 12
 """Steps to the right; what is deeper stays there."""
-_STATES: Final = ("running", "failing", "cancelling", "completed", "failed", "cancelled")
+_STATES: Final = (
+    "running", "failing", "cancelling", "undoing", "completed", "failed", "cancelled", "stuck",
+)  # fmt: skip
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +49,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
             one.add_argument("--all", action="store_true", help="fold no nodes: a line for each")
             one.add_argument("--first", type=int, metavar="N", help="begin with node N, by its number from 0")
         if verb == "cancel":
+            one.add_argument("--no-undo", action="store_true", help="leave what has completed as it is")
             one.add_argument("--yes", action="store_true", help="do not ask for confirmation")
+        if verb == "retry":
+            told = "run this node again too, with all that waits for it (also of a flow that has completed)"
+            one.add_argument("--start", action="append", default=[], metavar="NODE", help=told)
         target.options(one)
 
 
@@ -69,10 +75,10 @@ def run(args: argparse.Namespace) -> int:
         case "cancel":
             if not confirmed(f"Cancel flow {args.id}?", yes=args.yes):
                 return FAILED
-            done = flows.cancel(args.id)
+            done = flows.cancel(args.id, undo=not args.no_undo)
             said = f"cancelled {args.id}" if done else f"{args.id} had ended already"
         case _:
-            done = flows.retry(args.id)
+            done = flows.retry(args.id, start=args.start)
             said = f"{args.id} goes on" if done else f"{args.id} has not failed"
     if args.json:
         write_json({"app": found.app, "flow": args.id, "changed": done})
@@ -120,22 +126,27 @@ def _show(found: target.Target, flows: Flows, args: argparse.Namespace) -> int:
         write_json({"app": found.app, **asdict(flows.get(args.id))})
         return OK
     part = flows.part(args.id, args.first)
-    path = path_of(part.nodes)
+    nodes = folding.visible(part.nodes)
+    path = path_of(nodes)
     write_pairs(_facts(found, part, path))
     write_lines("")
     cause = [part.failure.node.partition("[")[0]] if part.failure else []
-    boxes = folding.folded(part.nodes, cause, len(part.nodes) if args.all else folding.MOST)
+    boxes = folding.folded(nodes, cause, len(nodes) if args.all else folding.MOST)
     head = ["NODE", "STATE", "TYPE", "AFTER", "TASK"]
     write_table(head, [_box(one, path) for one in boxes], empty="no nodes that can be read")
-    shown = {one.number for box in boxes for one in box.nodes}
+    shown = {one.number for box in boxes for one in box.nodes} | _hidden(part.nodes)
     end = part.nodes[0].number + len(part.nodes) if part.nodes else 0
     if len(shown) < part.declared:
         after = next((one.number for one in part.nodes if one.number not in shown), end)
         more = f"; for later ones: --first {after}" if after < part.declared else ""
         write_message(f"{len(shown):,} of {part.declared:,} nodes are shown{more}")
-    if part.flow.state in ("failed", "cancelled"):
+    if part.flow.state in ("failed", "cancelled", "stuck"):
         write_message(f"when the cause is gone: streamq flow retry {part.flow.id}")
     return OK
+
+
+def _hidden(nodes: list[NodeInfo]) -> set[int]:
+    return {one.number for one in nodes} - {one.number for one in folding.visible(nodes)}
 
 
 def _facts(found: target.Target, part: FlowPart, path: list[str]) -> list[tuple[str, object]]:
@@ -153,6 +164,9 @@ def _facts(found: target.Target, part: FlowPart, path: list[str]) -> list[tuple[
     if part.failure is not None:
         pairs.append(("failed", f"{part.failure.node} ({part.failure.task or 'no task'})"))
         pairs.append(("error", part.failure.error or part.failure.reason or part.failure.state))
+    if part.stuck is not None:
+        pairs.append(("stuck", f"undo failed in {part.stuck.node} ({part.stuck.task or 'no task'})"))
+        pairs.append(("its error", part.stuck.error or part.stuck.reason or part.stuck.state))
     return pairs
 
 

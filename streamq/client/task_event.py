@@ -19,7 +19,6 @@ from streamq.payloads.stage import About
 
 EventKind = Literal["progress", "value", "log", "end"]
 _KINDS: Final[dict[str, EventKind]] = {"progress": "progress", "value": "value", "log": "log"}
-_LOG: Final = {"text": "message", "level": "level", "logger": "logger"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +60,16 @@ def event_of(row: Row, app: str, task: TaskId) -> TaskEvent | None:
     if not isinstance(value, dict):
         return None
     if kind == "log":
-        told = {name: str(value.get(key) or "") for name, key in _LOG.items()}
-        return TaskEvent(row.id, kind, row.attempt, **told)
+        level, logger, message = (str(value.get(name) or "") for name in ("level", "logger", "message"))
+        return TaskEvent(row.id, kind, row.attempt, text=message, level=level, logger=logger)
     if kind != "progress":
         return None
-    done, total, text = value.get("done"), value.get("total"), value.get("text")
+    done, total = value.get("done"), value.get("total")
     return TaskEvent(
         row.id,
         kind,
         row.attempt,
         done=float(done) if isinstance(done, int | float) else 0.0,
         total=float(total) if isinstance(total, int | float) else None,
-        text=str(text or ""),
+        text=str(value.get("text") or ""),
     )

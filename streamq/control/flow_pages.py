@@ -19,8 +19,8 @@ from streamq.flow import Flow, ask
 from streamq.flows import needs, reading
 from streamq.flows.actions import unknown
 from streamq.flows.flow_id import LOCAL, FlowId, task_of
-from streamq.flows.inputs import Failure, cause_of
-from streamq.flows.naming import maps, named_task, parsed_maps
+from streamq.flows.inputs import Failure, cause_of, stuck_in
+from streamq.flows.naming import children_kinds, maps, named_task, parent_of, parsed_maps
 from streamq.flows.reading import OVER, FlowInfo, FlowState, NodeInfo, NodeState
 from streamq.keys import ShardKeys, shard_keys
 from streamq.model.task import TaskId
@@ -59,7 +59,8 @@ class FlowPage:
 @dataclass(frozen=True, slots=True)
 class FlowPart:
     """A flow with some of its declared nodes. declared: how many it has. before, after: the states of those
-    that are declared before these, and after. failure: of the node that failed first."""
+    that are declared before these, and after. failure: of the node that failed first. stuck: of the undo task
+    that failed, where the flow is stuck."""
 
     flow: FlowInfo
     nodes: list[NodeInfo]
@@ -67,6 +68,7 @@ class FlowPart:
     before: dict[NodeState, int]
     after: dict[NodeState, int]
     failure: Failure | None
+    stuck: Failure | None = None
 
 
 class Child(NamedTuple):
@@ -126,7 +128,7 @@ def troubled(shards: list[ShardKeys], limit: int) -> Flow[tuple[list[FlowInfo], 
         gone += [_Place.of(local, s.shard) for local in last]
     stuck = yield from _heads(by_shard, sorted(late, reverse=True), look, 2 * limit)
     failed = yield from _heads(by_shard, gone, look, 4 * limit * len(shards))
-    failed = [one for one in failed if one.state == "failed"]
+    failed = [one for one in failed if one.state in ("failed", "stuck")]
     failed.sort(key=lambda one: one.ended_ms or 0, reverse=True)
     return [one for one in stuck if one.state not in OVER][:limit], failed[:limit]
 
@@ -147,12 +149,15 @@ def part(s: ShardKeys, flow: FlowId, first: int | None, limit: int = NODES) -> F
     states = yield from ask(calls.states(s, flow.local, 0, max(0, declared - 1)))
     failure = (yield from cause_of(s, flow.local)) if head.cause else None
     before, after = states[:first], states[first + len(nodes) : declared]
-    return FlowPart(head, nodes, declared, _counted(before), _counted(after), failure)
+    stuck = (yield from stuck_in(s, flow.local)) if head.state == "stuck" else None
+    return FlowPart(head, nodes, declared, _counted(before), _counted(after), failure, stuck)
 
 
 def _declared(number: int, ranges: Mapping[int, tuple[int, int]]) -> int:
     """Return the number of a node as it was declared: of a child, that of its map."""
-    return next((n for n, (first, count) in ranges.items() if first <= number < first + count), number)
+    while (of := parent_of(number, ranges)) is not None:
+        number = of
+    return number
 
 
 def node_of(app: str, task: TaskInfo) -> Flow[tuple[str, str] | None]:
@@ -179,6 +184,7 @@ def children(
     ranges = yield from maps(s, flow.local)
     begin, count = ranges.get(node, (0, 0))
     _, task = yield from named_task(s, flow.local, begin, ranges)
+    kinds = yield from children_kinds(s, flow.local, node)
     states = yield from ask(calls.states(s, flow.local, begin, max(begin, begin + count - 1)))
     found: list[Child] = []
     for index in range(max(0, first), min(count, len(states))):
@@ -187,8 +193,11 @@ def children(
             continue
         if len(found) == limit:
             return found, index
-        local = "" if task is None else task_of(flow.local, task.local[0], begin + index)
-        found.append(Child(index, shown, "" if task is None else str(task._replace(local=local))))
+        name, letter = ("", "") if task is None else (task.type, task.local[0])
+        if kinds is not None:
+            name, letter = kinds[index] if index < len(kinds) else ("", "")
+        local = task_of(flow.local, letter, begin + index)
+        found.append(Child(index, shown, str(TaskId(name, s.shard, local)) if name else ""))
     return found, -1
 
 

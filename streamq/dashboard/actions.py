@@ -158,6 +158,8 @@ def _question(action: str, given: dict[str, str]) -> str:
         "remove-schedule": f"Remove schedule {what}? One that code declares comes back when a worker starts.",
         "cancel-flow": f"Cancel flow {what}? What waits is skipped, what is ready is cancelled, "
         "and what runs is asked to stop.",
+        "retry-flow": f"Retry flow {what} from node {given.get('start', '')}? It runs again, with all "
+        "that waits for it.",
         "forget": f"Forget task type {what}? Its name, policy, counters and history are deleted.",
     }
     verb = action.replace("-", " ").capitalize()

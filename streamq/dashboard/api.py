@@ -136,8 +136,10 @@ class Api:
         _check_parameters(request.query_params, {"first"})
         first = flow_views.number_of(request.query_params, "first")
         part = self._site.flows(request).part(request.path_params["id"], first)
-        failed = flow_views.failure(part, self._site.inspector(request), self._site.redaction)
-        return _json({**flow_views.part(part, self._site.redaction), "failure": failed})
+        found = flow_views.part(part, self._site.redaction)
+        for name, failed in (("failure", part.failure), ("stuck", part.stuck)):
+            found[name] = flow_views.failure(failed, self._site.inspector(request), self._site.redaction)
+        return _json(found)
 
     def actions(self, request: Request) -> Response:
         return _json({"actions": [asdict(one) for one in self._site.inspector(request).actions()]})

@@ -52,7 +52,7 @@ def perform(action: str, given: dict[str, str], desks: Desks) -> tuple[str, str]
     match action:
         case "cancel-flow" | "retry-flow":
             flow = required(given, "flow")
-            return _flow(action, flow, desks.flows), f"/flows/{flow}"
+            return _flow(action, flow, given, desks.flows), f"/flows/{flow}"
         case "pause-schedule" | "resume-schedule" | "run-schedule" | "remove-schedule":
             return _schedule(action, required(given, "schedule"), given, desks.schedules), "/schedules"
         case "drain" | "dismiss":
@@ -85,11 +85,14 @@ def _schedule(action: str, name: str, given: dict[str, str], schedules: Schedule
             return "Removed." if schedules.remove(name) else "There is no such schedule any more."
 
 
-def _flow(action: str, flow: str, flows: Flows) -> str:
+def _flow(action: str, flow: str, given: dict[str, str], flows: Flows) -> str:
     """Do one thing to a flow; answers what to say."""
     if action == "cancel-flow":
-        return "Cancelled." if flows.cancel(flow) else "The flow had already ended."
-    return "The flow goes on." if flows.retry(flow) else "The flow has not failed."
+        if (keep := _YES.get(given.get("keep", "").lower())) is None:
+            raise HTTPException(400, "keep: use yes to leave what has completed as it is, otherwise no.")
+        return "Cancelled." if flows.cancel(flow, undo=not keep) else "The flow had already ended."
+    start = [given["start"]] if given.get("start") else []
+    return "The flow goes on." if flows.retry(flow, start=start) else "The flow has not failed."
 
 
 def _worker(action: str, name: str, admin: Admin) -> str:

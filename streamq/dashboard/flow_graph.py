@@ -121,13 +121,13 @@ def _middle(box: Box, places: Mapping[int, tuple[int, int]]) -> float:
 
 def _tile(box: Box, x: int, y: int, marked: frozenset[str], room: Room) -> Tile:
     first, told = box.nodes[0], in_words(box)
-    several = len(box.nodes) > 1
+    several, has_children = len(box.nodes) > 1, first.kind == "map" or bool(first.children)
     task = first.task if not several and first.state not in ("waiting", "skipped") else ""
     return Tile(
         x, y, room.width, _cut(box.name, room.width - 46), _cut(told, room.width - 26),
         f"{box.name}: {told}" + (f", of {box.type}" if box.type and box.type != box.name else ""),
-        box.state, MARKS[box.state], task, first.name if first.kind == "map" else "",
-        several or first.kind == "map", box.earlier, any(one.name in marked for one in box.nodes),
+        box.state, MARKS[box.state], task, first.name if has_children else "",
+        several or has_children, box.earlier, any(one.name in marked for one in box.nodes),
     )  # fmt: skip
 
 

@@ -54,13 +54,15 @@ class FlowPages:
         query, redaction = request.query_params, self._site.redaction
         flows, inspector = self._site.flows(request), self._site.inspector(request)
         part = flows.part(request.path_params["id"], flow_views.number_of(query, "first"))
-        path = path_of(part.nodes)
+        nodes = folding.visible(part.nodes)
+        path = path_of(nodes)
         cause = part.failure.node.partition("[")[0] if part.failure else ""
-        boxes = folding.folded(part.nodes, alone=[cause])
+        boxes = folding.folded(nodes, alone=[cause])
         more: dict[str, Any] = {**self._children(request, part), **_elsewhere(part, boxes)}
         return self._site.page(
             request, "flow.html", flow=flow_views.flow(part.flow, redaction), part=part, over=OVER,
-            failure=flow_views.failure(part, inspector, redaction), pictures=pictures(boxes, path),
+            failure=flow_views.failure(part.failure, inspector, redaction),
+            stuck=flow_views.failure(part.stuck, inspector, redaction), pictures=pictures(boxes, path),
             path=path, names=path if len(path) <= 2 * WAITS else [*path[:WAITS], "…", *path[-WAITS:]],
             rows=[_row(one) for one in paged(query, part.nodes)], paging=paging(query, part.nodes),
             now_ms=inspector.now_ms(), **more,
@@ -72,8 +74,8 @@ class FlowPages:
         name = query.get("map", "")
         if not name:
             return {"map": None, "following_child": -1}
-        node = next((one for one in part.nodes if one.name == name and one.kind == "map"), None)
-        if node is None:
+        node = next((one for one in part.nodes if one.name == name), None)
+        if node is None or not (node.children or node.kind == "map"):
             raise UsageError(f"No map {name[:100]!r} among these nodes.")
         state = flow_views.parse_node_state(query.get("show", ""))
         first = flow_views.number_of(query, "from") or 0
@@ -92,7 +94,7 @@ def _elsewhere(part: FlowPart, boxes: list[folding.Box]) -> dict[str, object]:
     """Return how many nodes are declared before and after those that are drawn, and where these begin."""
     begin = part.nodes[0].number if part.nodes else 0
     shown = {one.number for box in boxes for one in box.nodes}
-    left = [one for one in part.nodes if one.number not in shown]
+    left = [one for one in folding.visible(part.nodes) if one.number not in shown]
     after = sum(part.after.values()) + len(left)
     following = left[0].number if left else begin + len(part.nodes)
     return {"begin": begin, "earlier": begin, "later": after, "following": following, "drawn": len(shown)}

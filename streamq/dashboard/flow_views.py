@@ -14,6 +14,7 @@ from streamq.control.inspector import Inspector
 from streamq.dashboard.queries import PAGE
 from streamq.dashboard.redaction import HIDDEN, Redaction
 from streamq.errors import InvalidTaskId, UsageError
+from streamq.flows.inputs import Failure
 from streamq.flows.reading import FlowInfo, FlowState, NodeState
 
 STATES: Final[tuple[FlowState, ...]] = tuple(one for one in get_args(FlowState) if one != "unknown")
@@ -72,14 +73,13 @@ def page(found: FlowPage, redaction: Redaction) -> dict[str, Any]:
 def part(found: FlowPart, redaction: Redaction) -> dict[str, Any]:
     """Return a flow with some of its nodes, without the failure."""
     told = asdict(found)
-    del told["failure"]
+    del told["failure"], told["stuck"]
     return {**told, "flow": flow(found.flow, redaction)}
 
 
-def failure(found: FlowPart, inspector: Inspector, redaction: Redaction) -> dict[str, Any] | None:
-    """Return why the node failed that failed first, redacted: node, task, state, reason, error, and of its
-    last attempt place and traceback."""
-    failed = found.failure
+def failure(failed: Failure | None, inspector: Inspector, redaction: Redaction) -> dict[str, Any] | None:
+    """Return why a node failed, redacted: node, task, state, reason, error, and of its last attempt place and
+    traceback."""
     if failed is None:
         return None
     shown: dict[str, Any] = {**asdict(failed), "place": "", "traceback": ""}

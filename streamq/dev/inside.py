@@ -137,6 +137,12 @@ class _Queue:
 
         return Schedules(self._transport, self.name)
 
+    @property
+    def flows(self) -> Flows:
+        from streamq.control.flows import Flows  # noqa: PLC0415 - only here
+
+        return Flows(self._transport, self.name)
+
 
 def _dashboard(plan: Plan) -> None:
     from streamq.dashboard import LoginLink, dashboard  # noqa: PLC0415 - needs an extra

@@ -45,7 +45,7 @@ class Box:
 def folded(nodes: Sequence[NodeInfo], alone: Iterable[str] = (), most: int = MOST) -> list[Box]:
     """Return at most `most` boxes for the first of these nodes, those above before those below. alone: names
     of nodes that share no box."""
-    lonely = {*alone, *(one.name for one in nodes if one.kind == "map")}
+    lonely = {*alone, *(one.name for one in nodes if one.children or one.kind != "task")}
     depths, runs = _depths(nodes), _runs(nodes, lonely)
     ways: list[Callable[[NodeInfo], Hashable]] = [
         lambda one: one.name,
@@ -58,6 +58,11 @@ def folded(nodes: Sequence[NodeInfo], alone: Iterable[str] = (), most: int = MOS
         if len(groups) <= most:
             break
     return _boxes(groups[:most])
+
+
+def visible(nodes: Iterable[NodeInfo]) -> list[NodeInfo]:
+    """Return the nodes without undo tasks that never ran."""
+    return [one for one in nodes if one.kind != "undo" or one.state not in ("waiting", "skipped")]
 
 
 def drawn(boxes: Iterable[Box]) -> int:
@@ -130,6 +135,8 @@ def _box(group: list[NodeInfo]) -> Box:
     counts = Counter[NodeState](first.children)
     state = telling(counts) if counts and first.state != "completed" else first.state
     name = f"{first.name} \N{MULTIPLICATION SIGN} {sum(counts.values()):,}" if counts else first.name
+    if first.kind == "undo":
+        name = f"undo {first.name}"
     return Box(name, first.type, state, [first], dict(counts))
 
 

@@ -230,7 +230,7 @@ async def test_a_command_follows_it_and_the_dashboard_shows_it(
         assert await asyncio.to_thread(main, ["task", "show", handle.id, "--follow", "--url", url]) == 0
         out = capsys.readouterr().out.splitlines()
         assert out[-3:] == [
-            "attempt 1  progress  1 of 4 (25%) <b>Ada", "attempt 1  value  {'n': 1}",
+            "attempt 1  progress  [#####...............] 1 of 4 (25%) <b>Ada", "attempt 1  value  {'n': 1}",
             "attempt 1  end  completed",
         ]  # fmt: skip
 
