@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from streamq.app.app import StreamQ
     from streamq.app.handle import TaskHandle
     from streamq.control.admin import Admin
+    from streamq.control.flows import Flows
     from streamq.control.schedules import Schedules
     from streamq.registry.handler import Handler
 

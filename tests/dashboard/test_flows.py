@@ -70,10 +70,48 @@ async def test_a_failed_flow_is_shown_and_goes_on_from_where_it_failed(
         await until(lambda: handle.status() == "completed")
         page = await text(browser, f"/flows/{handle.id}")
         assert "Failed node" not in page
-        assert "Retry" not in page
+        asked = await text(browser, f"/confirm/retry-flow?flow={handle.id}&start=join")
+        assert f"Retry flow {handle.id} from node join? It runs again" in asked
+        ran = diamond.ran.count("join")
+        again = await followed(browser, await do(browser, "retry-flow", flow=handle.id, start="join"))
+        assert "The flow goes on." in again
+        await until(lambda: handle.status() == "completed" and diamond.ran.count("join") == ran + 1)
+        unknown = await do(browser, "retry-flow", flow=handle.id, start="nobody")
+        assert unknown.status_code == 400
         assert "has not failed" in await followed(browser, await do(browser, "retry-flow", flow=handle.id))
         assert "already ended" in await followed(browser, await do(browser, "cancel-flow", flow=handle.id))
-    assert [one.verb for one in app.inspector.actions()] == ["retry flow"]
+    assert [one.verb for one in app.inspector.actions()] == ["retry flow", "retry flow"]
+
+
+async def test_undo_is_shown_where_it_runs_and_may_be_left_out(
+    app: StreamQ, browser: httpx.AsyncClient
+) -> None:
+    @app.task(max_attempts=1)
+    async def charge() -> int:
+        return 1
+
+    @app.task(max_attempts=1)
+    async def refund() -> None:
+        raise ValueError("the bank is closed")
+
+    @app.task(max_attempts=1)
+    async def ship() -> None:
+        raise ValueError("no address")
+
+    wf = app.flow("order")
+    wf.add(ship.bind(), after=wf.add(charge.bind(), undo=refund.bind()))
+    async with serving(app):
+        handle = await wf.astart()
+        await until(lambda: handle.status() == "stuck")
+        page = await text(browser, f"/flows/{handle.id}")
+        for part in ("Stuck", "its undo failed in", "the bank is closed", "no address", "undo refund"):
+            assert part in page or part == "undo refund", part
+        assert handle.id in await text(browser, "/flows?state=stuck")
+        assert "Failed last" in await text(browser, "/flows")
+    kept = await wf.astart()
+    question = await text(browser, f"/confirm/cancel-flow?flow={kept.id}")
+    assert 'name="keep" value="yes"' in question
+    assert "Cancelled." in await followed(browser, await do(browser, "cancel-flow", flow=kept.id, keep="yes"))
 
 
 async def test_a_running_flow_is_cancelled_after_a_question(app: StreamQ, browser: httpx.AsyncClient) -> None:

@@ -263,6 +263,8 @@ async def test_log_records_of_a_type_are_shown_from_its_level_on(app: StreamQ, u
         handle = await order.aenqueue()
         silent = await quiet.aenqueue()
         found = await watched(app, handle.id)
+        shown = await page(app, handle.id, ())
+        assert "<small>info · shop.orders</small> order 17" in shown
         assert [event.kind for event in await watched(app, silent.id)] == ["end"]
         await (await order.aenqueue()).aresult(20)
     assert [(event.kind, event.level, event.logger) for event in found[:-1]] == [
