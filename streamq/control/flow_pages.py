@@ -71,7 +71,7 @@ class FlowPart:
     stuck: Failure | None = None
 
 
-class Child(NamedTuple):
+class FlowChild(NamedTuple):
     """A child of a map: its place in the list, its state, and the id of its task."""
 
     place: int
@@ -178,7 +178,7 @@ def node_of(app: str, task: TaskInfo) -> Flow[tuple[str, str] | None]:
 
 def children(
     s: ShardKeys, flow: FlowId, node: int, state: NodeState | None, first: int, limit: int
-) -> Flow[tuple[list[Child], int]]:
+) -> Flow[tuple[list[FlowChild], int]]:
     """Return the children of a map, those in a state or all, from an index on; and the index of the next
     page, -1 at the end."""
     ranges = yield from maps(s, flow.local)
@@ -186,7 +186,7 @@ def children(
     _, task = yield from named_task(s, flow.local, begin, ranges)
     kinds = yield from children_kinds(s, flow.local, node)
     states = yield from ask(calls.states(s, flow.local, begin, max(begin, begin + count - 1)))
-    found: list[Child] = []
+    found: list[FlowChild] = []
     for index in range(max(0, first), min(count, len(states))):
         shown = reading.name_of(states[index])
         if state is not None and shown != state:
@@ -197,7 +197,7 @@ def children(
         if kinds is not None:
             name, letter = kinds[index] if index < len(kinds) else ("", "")
         local = task_of(flow.local, letter, begin + index)
-        found.append(Child(index, shown, str(TaskId(name, s.shard, local)) if name else ""))
+        found.append(FlowChild(index, shown, str(TaskId(name, s.shard, local)) if name else ""))
     return found, -1
 
 

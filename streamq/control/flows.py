@@ -17,7 +17,7 @@ from streamq.calls import question as question_calls
 from streamq.control import flow_pages
 from streamq.control.action_log import note, user
 from streamq.control.facade import AsyncFacade, Facade, SyncFacade, operation
-from streamq.control.flow_pages import STUCK_MS, Child, FlowPage, FlowPart, whole_flow
+from streamq.control.flow_pages import STUCK_MS, FlowChild, FlowPage, FlowPart, whole_flow
 from streamq.control.task_info import TaskInfo
 from streamq.control.unreadable import Unreadable
 from streamq.errors import ServerError
@@ -107,7 +107,7 @@ class FlowDesk(Facade):
     @operation
     def children(
         self, flow_id: str, node: int, state: NodeState | None = None, *, first: int = 0, limit: int = 50
-    ) -> Flow[tuple[list[Child], int]]:
+    ) -> Flow[tuple[list[FlowChild], int]]:
         """Return children of a map (the number of its node), those in a state or all, from an index on; and
         the index that the next page begins with, -1 at the end. Raises Damaged as `get` does."""
         flow, s = self._of(flow_id)
