@@ -53,6 +53,9 @@ if TYPE_CHECKING:
     from streamq.control.event_tail import Event as Event
     from streamq.control.event_tail import EventName as EventName
     from streamq.control.event_tail import Tail as Tail
+    from streamq.control.flow_pages import FlowChild as FlowChild
+    from streamq.control.flow_pages import FlowPage as FlowPage
+    from streamq.control.flow_pages import FlowPart as FlowPart
     from streamq.control.flows import AsyncFlows as AsyncFlows
     from streamq.control.flows import Flows as Flows
     from streamq.control.flows import FlowView as FlowView
@@ -154,6 +157,7 @@ if TYPE_CHECKING:
     from streamq.options.checks import Duration as Duration
     from streamq.options.checks import Executor as Executor
     from streamq.options.checks import Extra as Extra
+    from streamq.options.checks import LogLevel as LogLevel
     from streamq.options.lane import Lane as Lane
     from streamq.options.lane import OnDead as OnDead
     from streamq.options.lane import StartRate as StartRate
@@ -218,6 +222,7 @@ __all__, _named = lazy.names(__name__, {
     "control.dead_letter_actions": ("Resealed",),
     "control.dead_letters": ("DeadGroup", "DeadGroups", "DeadSelection"),
     "control.event_tail": ("AsyncTail", "Event", "EventName", "Tail"),
+    "control.flow_pages": ("FlowChild", "FlowPage", "FlowPart"),
     "control.flows": ("AsyncFlows", "Flows", "FlowView"),
     "control.heartbeats": ("WorkerInfo",),
     "control.inspector": ("AsyncInspector", "Inspector"),
@@ -258,7 +263,7 @@ __all__, _named = lazy.names(__name__, {
         "CancelAnswer", "IdempotencyKey", "NewTask", "Priority", "SignalAnswer", "State", "TaskId",
     ),
     "options.batch": ("Batch",),
-    "options.checks": ("Durability", "Duration", "Executor", "Extra"),
+    "options.checks": ("Durability", "Duration", "Executor", "Extra", "LogLevel"),
     "options.lane": ("Lane", "OnDead", "StartRate"),
     "options.rate": ("RateLimit",),
     "options.schedule": ("Cron", "Every", "Misfire", "Overlap", "Schedule"),
