@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from streamq.audit import FaultCode as FaultCode
     from streamq.audit import Problem as Problem
     from streamq.audit import Repaired as Repaired
+    from streamq.blobs.files import FileBlobs as FileBlobs
+    from streamq.blobs.redis import RedisBlobs as RedisBlobs
+    from streamq.blobs.s3 import S3Blobs as S3Blobs
     from streamq.calls.call import Call as Call
     from streamq.client.task_event import EventKind as EventKind
     from streamq.client.task_event import TaskEvent as TaskEvent
@@ -78,6 +81,7 @@ if TYPE_CHECKING:
     from streamq.environment import Source as Source
     from streamq.errors import AttemptTimeout as AttemptTimeout
     from streamq.errors import AuthenticationFailed as AuthenticationFailed
+    from streamq.errors import BlobStoreError as BlobStoreError
     from streamq.errors import CannotListen as CannotListen
     from streamq.errors import DecodeError as DecodeError
     from streamq.errors import DuplicateTaskType as DuplicateTaskType
@@ -168,6 +172,9 @@ if TYPE_CHECKING:
     from streamq.options.unique import OnConflict as OnConflict
     from streamq.options.unique import Unique as Unique
     from streamq.options.unique import Until as Until
+    from streamq.payloads.blob_store import Blobs as Blobs
+    from streamq.payloads.blob_store import BlobStore as BlobStore
+    from streamq.payloads.blob_store import ListedBlob as ListedBlob
     from streamq.payloads.compression import Compression as Compression
     from streamq.payloads.keyring import Key as Key
     from streamq.payloads.keyring import KeyRing as KeyRing
@@ -208,6 +215,9 @@ __all__, _named = lazy.names(__name__, {
     "client.task_event": ("EventKind", "TaskEvent"),
     "app.task_type": ("Decorator", "Sends", "TaskType"),
     "audit": ("Audit", "FaultCode", "Problem", "Repaired"),
+    "blobs.files": ("FileBlobs",),
+    "blobs.redis": ("RedisBlobs",),
+    "blobs.s3": ("S3Blobs",),
     "context": ("Context", "Enqueues", "get_context"),
     "control.action_log": ("Action", "Pause"),
     "control.admin": ("Admin", "AsyncAdmin", "Unlocked", "UnlockResult"),
@@ -229,7 +239,8 @@ __all__, _named = lazy.names(__name__, {
     "control.unique_locks": ("HolderState", "UniqueLock"),
     "daemon.daemon": ("Daemon",),
     "errors": (
-        "AttemptTimeout", "AuthenticationFailed", "CannotListen", "DecodeError", "DuplicateTaskType",
+        "AttemptTimeout", "AuthenticationFailed", "BlobStoreError", "CannotListen", "DecodeError",
+        "DuplicateTaskType",
         "DurabilityUnknown", "FlowCancelled", "FlowError", "FlowFailed", "IdempotencyConflict",
         "InvalidArguments", "InvalidDependency",
         "InvalidOption", "InvalidTaskId", "InvalidURL", "LeaseLost", "LifespanFailed", "OutcomeUnknown",
@@ -262,6 +273,7 @@ __all__, _named = lazy.names(__name__, {
     "options.task": ("TaskOptions",),
     "options.typed": ("PerCall", "Policy"),
     "options.unique": ("OnConflict", "Unique", "Until"),
+    "payloads.blob_store": ("Blobs", "BlobStore", "ListedBlob"),
     "payloads.compression": ("Compression",),
     "payloads.keyring": ("KeyRing",),
     "probes.listen": ("Listen",),

@@ -122,6 +122,10 @@ class QueueFull(Refused):
     """The task type's backlog limit is reached."""
 
 
+class BlobStoreError(StreamQError, OSError):
+    """The blob store of the app cannot be reached, or refused. Nothing was enqueued."""
+
+
 class RedisError(StreamQError):
     """The server could not execute a call."""
 

@@ -226,6 +226,9 @@ class ShardKeys:
     """Sorted set: flows by the time at which they are looked after next."""
     flow_names: str = _key("hash", closing="dropped")
     """Hash: `k<key>` -> the flow that was started with the key, and `i<flow>` -> the key."""
+    blobs: str = _key("zset")
+    """Sorted set: the names of blobs by the time from which each may be removed: see
+    `lua/lib/blob_claim.lua`."""
     wake: str = _name()
     """Channel: a task is due earlier than the daemons know."""
     resolved: dict[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from streamq import environment
 from streamq.errors import InvalidOption
+from streamq.payloads.blob_store import Blobs, blobs_of
 from streamq.payloads.ring import Ring, ring_of
 
 DEFAULT_PREFIX: Final = environment.PREFIX.default
@@ -29,7 +30,7 @@ class Namespace(NamedTuple):
 
     def app(self, name: str) -> AppName:
         """Return the name of an app in this namespace."""
-        return AppName(name, self, ring_of(name))
+        return AppName(name, self, ring_of(name), blobs_of(name))
 
     @property
     def apps(self) -> str:
@@ -66,22 +67,27 @@ DEFAULT_NAMESPACE: Final = Namespace()
 
 
 class AppName(str):
-    """An app's name that carries its namespace and its key ring. Pass it on unchanged: a plain str means the
-    default namespace and no ring."""
+    """An app's name that carries its namespace, its key ring and its blobs. Pass it on unchanged: a plain str
+    means the default namespace, and neither ring nor blobs."""
 
-    __slots__ = ("namespace", "ring")
+    __slots__ = ("blobs", "namespace", "ring")
     namespace: Namespace
     ring: Ring | None
+    blobs: Blobs | None
 
     def __new__(
-        cls, name: str, namespace: Namespace = DEFAULT_NAMESPACE, ring: Ring | None = None
+        cls,
+        name: str,
+        namespace: Namespace = DEFAULT_NAMESPACE,
+        ring: Ring | None = None,
+        blobs: Blobs | None = None,
     ) -> AppName:
         made = super().__new__(cls, name)
-        made.namespace, made.ring = namespace, ring
+        made.namespace, made.ring, made.blobs = namespace, ring, blobs
         return made
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Without the ring: keys do not leave the process.
+        # Without the ring and the blobs: keys do not leave the process.
         return AppName, (str(self), self.namespace)
 
     def __str__(self) -> str:
@@ -96,7 +102,12 @@ def namespace_of(app: str) -> Namespace:
 
 def with_ring(app: str, ring: Ring | None) -> AppName:
     """Return the name of an app with this key ring, or with none."""
-    return AppName(app, namespace_of(app), ring)
+    return AppName(app, namespace_of(app), ring, blobs_of(app))
+
+
+def with_blobs(app: str, blobs: Blobs | None) -> AppName:
+    """Return the name of an app with these blobs, or with none."""
+    return AppName(app, namespace_of(app), ring_of(app), blobs)
 
 
 def check_prefix(prefix: str) -> str:

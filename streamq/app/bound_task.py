@@ -79,7 +79,7 @@ def bound_to(handler: Handler, options: CallOptions | None, payload: bytes, app:
     handler is of none."""
     if options is not None and options.pool is not None:
         found = bound_to(handler.in_pool(options.pool), replace(options, pool=None), payload, app)
-        found.route = found.route or _PLAIN  # so that it is looked whether the pool is served
+        found.route = found.route or PLAIN_ROUTE  # so that it is looked whether the pool is served
         return found
     stored = payload if handler.pipeline is None else handler.stored(payload)
     task, policy, app = new_task(handler.options, options, stored), handler.options, app or handler.app
@@ -98,7 +98,7 @@ def bound_to(handler: Handler, options: CallOptions | None, payload: bytes, app:
     if handler.lock is not None:
         task = task._replace(joins=locks.NO_LOCK)
     route = Route(options.shard_key, options.durability or policy.durability)
-    return Bound(handler, task, None if route == _PLAIN and task.key is None else route)
+    return Bound(handler, task, None if route == PLAIN_ROUTE and task.key is None else route)
 
 
 def lock_of(handler: Handler, options: CallOptions) -> Plan | None:
@@ -144,7 +144,7 @@ def _locked(
 
 def rejoined(bound: Bound[Any], lock: Plan | None, app: str) -> Bound[Any]:
     """Return a call by name with the unique key that the type's policy in Redis asks for."""
-    before = bound.route or _PLAIN
+    before = bound.route or PLAIN_ROUTE
     if bound.task.key is not None and lock is not None and lock.throttle_ms:
         lock = None
     about = About(app, bound.handler.name, "payload")
@@ -158,7 +158,7 @@ def rejoined(bound: Bound[Any], lock: Plan | None, app: str) -> Bound[Any]:
 
 
 _NO_UNIQUE_OPTIONS = UniqueOptions()
-_PLAIN = Route(None, "master")
+PLAIN_ROUTE = Route(None, "master")
 _new = tuple.__new__
 
 
@@ -213,7 +213,7 @@ def in_lane(
     split = split or (options.idempotency_key is not None and name is None and home is not None)
     trailing = lock is not None and lock.trailing
     route = Route(home, options.durability or handler.options.durability, name, trailing, split)
-    return Bound(handler, task, None if route == _PLAIN and task.key is None else route)
+    return Bound(handler, task, None if route == PLAIN_ROUTE and task.key is None else route)
 
 
 def _check_lane(handler: Handler, options: CallOptions) -> None:

@@ -36,7 +36,8 @@ from streamq.model.task import LIVING, CancelAnswer, SignalAnswer, State, TaskId
 from streamq.model.where import Buried
 from streamq.namespace import namespace_of
 from streamq.options.checks import Duration, seconds
-from streamq.payloads.pipeline import Pipeline, opened
+from streamq.payloads.blob_store import BlobLost, NoBlobs
+from streamq.payloads.pipeline import BLOB_HEAD, Pipeline, opened
 from streamq.payloads.stage import MOST_OF_RESULT, About, NoKey, UnknownEncoding
 
 if TYPE_CHECKING:
@@ -148,6 +149,10 @@ class TaskHandle(Generic[R]):
             raise self._unknown(deadline, error) from None
         if located.state in LIVING:
             raise self._late(located, await waiting.surroundings(self._app))
+        if located.result is not None and located.result[: len(BLOB_HEAD)] == BLOB_HEAD:
+            import asyncio  # noqa: PLC0415 - it is loaded: this is a coroutine
+
+            return await asyncio.to_thread(self._value, located)  # the store must not hold up the event loop
         return self._value(located)
 
     def events(self, after: str = "") -> TaskEvents:
@@ -214,7 +219,9 @@ class TaskHandle(Generic[R]):
             try:
                 return self._decode(opened(located.result, self._about()))
             except DecodeError as error:
-                if not isinstance(error, UnknownEncoding | NoKey) and error.reason != "tampered":
+                if isinstance(error, BlobLost):
+                    raise ResultUnavailable(f"the result of task {self._id} is gone: {error}") from None
+                if not isinstance(error, UnknownEncoding | NoKey | NoBlobs) and error.reason != "tampered":
                     raise
                 raise DecodeError(
                     f"cannot read the result of task {self._id}: {error}", reason=error.reason

@@ -88,6 +88,7 @@ if items or noted then
     look(key, kind, redis.pcall('HEXISTS', key, ''))
   end
   --rich look(inbox, 'sorted set', redis.pcall('ZCARD', inbox))
+  --rich look(blobs, 'sorted set', redis.pcall('ZCARD', blobs))
   --rich for _, key in ipairs({unique, after, steps}) do look(key, 'hash', redis.pcall('HEXISTS', key, '')) end
   for _, key in ipairs({schedule, dead, waiters, gone, groups, expiring}) do
     look(key, 'sorted set', redis.pcall('ZCARD', key))
@@ -166,6 +167,7 @@ if items then
     --rich   table.insert(stored[item.node], tostring(tonumber(string.sub(item.id, -6)) or ''))
     --rich   table.insert(stored[item.node], value)
     --rich end
+    --rich if item.blob then blob_of_result(item.blob) end
     count('completed')
     if item.moved or noted then end_item(item, 'c', results ~= '') end
     --rich if not (item.moved or noted) then end_item(item, 'c', results ~= '') end
@@ -327,6 +329,7 @@ for n = at, #ARGV, 5 do
   item.id, item.moved, item.stream = id ~= '' and id or place, id ~= '', streams[item.letter]
   --rich op, item.hold = string.sub(op, 1, 1), besides[n].hold
   --rich item.steps, item.suspend, item.node = besides[n].steps, besides[n].suspend, besides[n].node
+  --rich item.blob = besides[n].blob
   local ours = redis.call('XACK', item.stream, group, item.entry) == 1
   if ours then
     local quiet = string.lower(op)

@@ -15,12 +15,16 @@ import re
 from typing import Final, NamedTuple
 
 from streamq.errors import DecodeError
+from streamq.payloads import blobs
+from streamq.payloads.blob_store import NoBlobs
 from streamq.payloads.compression import Compression, Zlib, Zstd, check
 from streamq.payloads.sealing import MARK, Sealing, key_id
 from streamq.payloads.stage import About, Stage, UnknownEncoding
 
 SEALED: Final = b"\x1f"
 """The first byte of sealed bytes."""
+BLOB_HEAD: Final = b"\x1fblob\x1f"
+"""Starts what is in a blob."""
 _HEAD: Final = re.compile(
     rb"\x1f([a-z0-9_.-]{1,30}(?:,[a-z0-9_.-]{1,30}){0,7})\x1f([\x00-\xff]{4})", re.DOTALL
 )
@@ -83,10 +87,44 @@ def pipeline_of(stored: bytes) -> Pipeline | None:
     return None if found is None else Pipeline(*(_stage(mark) for mark in found.marks))
 
 
+def blob_of(stored: bytes) -> blobs.Reference | None:
+    """Return the reference to the blob that stored bytes are in; None if they are in none. Raises
+    DecodeError if the reference is damaged."""
+    found = _sealed(stored)
+    if found is None or found.marks != [blobs.MARK]:
+        return None
+    try:
+        return blobs.parsed(stored[found.begins : found.ends])
+    except ValueError as error:
+        raise DecodeError(str(error), reason="encoding") from None
+
+
+def fetched(stored: bytes, app: str) -> bytes:
+    """Return stored bytes as they are without a blob, which is read. Raises BlobLost, NoBlobs and
+    DecodeError."""
+    reference = blob_of(stored)
+    if reference is None:
+        return stored
+    whole = blobs.fetch(app, reference)
+    if blob_of(whole) is not None:
+        raise DecodeError("its blob is a reference to another blob", reason="encoding")
+    return whole
+
+
 def key_of(stored: bytes) -> str:
     """Return the id of the key that stored bytes are sealed with; '' if they are not."""
     found = _sealed(stored)
+    if found is not None and found.marks == [blobs.MARK]:
+        return _key_of_blob(stored)
     return key_id(stored[found.begins :]) if found is not None and found.marks[-1] == MARK else ""
+
+
+def _key_of_blob(stored: bytes) -> str:
+    try:
+        reference = blob_of(stored)
+    except DecodeError:
+        return ""
+    return "" if reference is None else reference.key
 
 
 def opened(stored: bytes, about: About | None = None) -> bytes:
@@ -97,6 +135,8 @@ def opened(stored: bytes, about: About | None = None) -> bytes:
     found = _sealed(stored)
     if found is None:
         return stored
+    if found.marks == [blobs.MARK]:
+        return _opened_blob(stored, about)
     raw, stages = stored[found.begins : found.ends], [_stage(mark) for mark in found.marks]
     if len(stored) < found.ends:
         raise DecodeError(f"it is encoded ({', '.join(found.marks)}) and too long to be decoded here")
@@ -108,6 +148,13 @@ def opened(stored: bytes, about: About | None = None) -> bytes:
         except Exception as error:  # noqa: BLE001 - whatever a stage raises: stored bytes are input
             raise DecodeError(f"it cannot be decoded ({stage.mark}): {error}", reason="encoding") from None
     return raw
+
+
+def _opened_blob(stored: bytes, about: About | None) -> bytes:
+    """Return the JSON of bytes that are in a blob, which only who says what they must be may read."""
+    if about is None:
+        raise NoBlobs(f"it is in {blob_of(stored)}")
+    return opened(fetched(stored, about.app), about)
 
 
 def _stage(mark: str) -> Stage:

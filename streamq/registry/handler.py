@@ -26,6 +26,7 @@ from streamq.model.delivery import Delivery
 from streamq.model.task import NAME_PATTERN, TYPE_PATTERN
 from streamq.options.task import TaskOptions
 from streamq.options.unique import Plan, plan, unique_options
+from streamq.payloads.blob_store import Blobs
 from streamq.payloads.pipeline import Pipeline, opened
 from streamq.payloads.stage import MOST, About
 from streamq.registry import batching, dependencies
@@ -78,6 +79,8 @@ class Handler:
         """Whether an attempt is more than a call: there are hooks, dependencies, or a lifespan."""
         self.pipeline: Pipeline | None = None
         """The stages for payloads, results and failures; set by the app."""
+        self.blobs: Blobs | None = None
+        """Where its large arguments and results are; set by the app."""
         self.read: Callable[[Delivery], tuple[tuple[object, ...], dict[str, object]]] | None = None
         """As `arguments`, of a delivery, where its payload is more than the JSON of the arguments; None if it
         never is."""
@@ -165,10 +168,15 @@ class Handler:
     def _sized(self, raw: bytes) -> bytes:
         return sized(raw, self.options.max_payload, f"the arguments of task type {self.name!r}")
 
-    def attach(self, app: str, pipeline: Pipeline | None) -> None:
-        """Make it a handler of this app, which stores through these stages."""
-        self.app, self.pipeline = app, pipeline
-        more = pipeline is not None or self.options.version > 1 or self.options.extra == "ignore"
+    def attach(self, app: str, pipeline: Pipeline | None, blobs: Blobs | None = None) -> None:
+        """Make it a handler of this app, which stores through these stages, and what is large in blobs."""
+        self.app, self.pipeline, self.blobs = app, pipeline, blobs
+        more = (
+            pipeline is not None
+            or blobs is not None
+            or self.options.version > 1
+            or self.options.extra == "ignore"
+        )
         self.read = self._read if more else None
 
     def _read(self, delivery: Delivery) -> tuple[tuple[object, ...], dict[str, object]]:

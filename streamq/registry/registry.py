@@ -15,6 +15,7 @@ from streamq.hooks import NO_HOOKS, Hooks
 from streamq.namespace import DEFAULT_NAMESPACE, Namespace
 from streamq.options.checks import whole
 from streamq.options.unique import Plan
+from streamq.payloads.blob_store import Blobs
 from streamq.payloads.pipeline import Pipeline
 from streamq.registry import redefinition
 from streamq.registry.batching import NoHome
@@ -80,6 +81,7 @@ class Registry:
         self.hooks = hooks
         self.resources: Resources = Resources()
         self.pipeline: Pipeline | None = None
+        self.blobs: Blobs | None = None
         self.home_of_contexts: Home | None = None
         self.record: AppRecord | None = None
         self.record_at: float = 0.0
@@ -126,7 +128,7 @@ class Registry:
             del self.handlers[pool]  # of the function before
         self.handlers.update(dict.fromkeys(handler.options.aliases, handler))
         self.registered = {one for one in self.registered if one[0] != handler.name}
-        handler.attach(self.name, self.pipeline)
+        handler.attach(self.name, self.pipeline, self.blobs)
         handler.resources = self.resources
         handler.home = self.home_of_contexts if handler.options.batch is None else NoHome()
         self._wrap(handler)

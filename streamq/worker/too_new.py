@@ -13,6 +13,7 @@ from typing import Final, TypedDict
 from streamq import envelope
 from streamq.model.delivery import Delivery
 from streamq.model.outcome import HandedBack
+from streamq.payloads.blob_store import NoBlobs
 from streamq.payloads.stage import NoKey, UnknownEncoding
 from streamq.telemetry import logs
 
@@ -31,6 +32,9 @@ _UNTIL: Final = "Until then they are handed back for a worker that can run them,
 _RELEASE: Final = "restart this worker with the newer release of streamq that wrote these tasks"
 _VERSION: Final = "restart this worker with the code that sends these tasks, of a newer version of the type"
 _KEY: Final = "give this worker the key ring of their sender: they are dead letters after an hour"
+BLOBS: Final = "blobs"
+"""What a task needs whose arguments are in a store that cannot be reached from here."""
+_BLOBS: Final = "Give this worker the blob store of their sender, or mend the store"
 _ENCODING: Final = "Install what it needs, or restart this worker with the newer release that wrote them"
 
 
@@ -59,11 +63,13 @@ class TooNewTasks:
         delay_ms = self._delay_ms(task.type, needs, task.handed_back, _VERSION, FIRST_OF_VERSION)
         return HandedBack(False, delay_ms, min(task.handed_back, 1000) + 1)
 
-    def unreadable(self, task: Delivery, error: NoKey | UnknownEncoding) -> HandedBack | None:
+    def unreadable(self, task: Delivery, error: NoKey | NoBlobs | UnknownEncoding) -> HandedBack | None:
         """Return how a task whose payload cannot be read here is handed back; None if that has been done for
         an hour, and its key is nowhere."""
         if isinstance(error, UnknownEncoding):
             needs, fix = f"payload:{error.mark}", f"{error}. {_ENCODING}"
+        elif isinstance(error, NoBlobs):
+            needs, fix = BLOBS, f"{error}. {_BLOBS}"
         elif task.handed_back >= HOUR:
             return None
         else:
