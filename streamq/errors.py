@@ -180,6 +180,15 @@ class DecodeError(StreamQError, ValueError):
         self.reason = reason
 
 
+class UnknownArguments(DecodeError):
+    """A payload has arguments that the handler does not have, and all that it needs: newer code may have sent
+    it. names: of these arguments."""
+
+    def __init__(self, message: str, names: tuple[str, ...]) -> None:
+        super().__init__(message, reason="arguments")
+        self.names = names
+
+
 class TaskError(StreamQError):
     """A task did not complete."""
 

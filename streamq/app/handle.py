@@ -37,7 +37,7 @@ from streamq.model.where import Buried
 from streamq.namespace import namespace_of
 from streamq.options.checks import Duration, seconds
 from streamq.payloads.blob_store import BlobLost, NoBlobs
-from streamq.payloads.pipeline import BLOB_HEAD, Pipeline, opened
+from streamq.payloads.pipeline import BLOB_HEAD, Pipeline, opened_version
 from streamq.payloads.stage import MOST_OF_RESULT, About, NoKey, UnknownEncoding
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
-def _decode_json(raw: bytes) -> object:
+def _decode_json(raw: bytes, _version: int) -> object:
     return orjson.loads(raw) if raw else None
 
 
@@ -65,7 +65,7 @@ class TaskHandle(Generic[R]):
         app: str,
         client: Client,
         asyncs: AsyncClients,
-        decode: Callable[[bytes], R] | None,
+        decode: Callable[[bytes, int], R] | None,
         *,
         duplicate: bool = False,
         pipeline: Pipeline | None = None,
@@ -76,7 +76,7 @@ class TaskHandle(Generic[R]):
         self._client = client
         self._pipeline = pipeline
         self._asyncs = asyncs
-        self._decode: Callable[[bytes], R] = decode or cast("Callable[[bytes], R]", _decode_json)
+        self._decode: Callable[[bytes, int], R] = decode or cast("Callable[[bytes, int], R]", _decode_json)
 
     @property
     def _keys(self) -> TypeKeys:
@@ -217,7 +217,7 @@ class TaskHandle(Generic[R]):
     def _value(self, located: Located) -> R:
         if located.result is not None:
             try:
-                return self._decode(opened(located.result, self._about()))
+                return self._decode(*opened_version(located.result, self._about()))
             except DecodeError as error:
                 if isinstance(error, BlobLost):
                     raise ResultUnavailable(f"the result of task {self._id} is gone: {error}") from None

@@ -27,7 +27,7 @@ class FileBlobs:
     """Blobs in a directory, which is created with the first one, readable for its user only. Raises
     InvalidOption for a relative path."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | Path) -> None:
         self._root = Path(path)
         if not self._root.is_absolute():
             raise InvalidOption(f"FileBlobs({os.fspath(path)!r:.200}): must be an absolute path")

@@ -273,7 +273,7 @@ for number, task in ipairs(tasks) do
       redis.call('SET', KEYS[record], task.digest .. task_type .. ':' .. answer, 'PX', task.window)
     end
   end
-  --rich blob_entered(task, answer)
+  --rich blob_enter(task, answer)
   answers[number] = answer
 end
 local total = accepted > 0 and redis.call('HINCRBY', counters, 'accepted', accepted)

@@ -74,7 +74,7 @@ class Blobs:
                 f"Blobs: {self.store!r:.120} is not a store: it needs put, get, delete and list"
             )
         for name, value in (("over", self.over), ("most", self.most)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < LEAST:  # type: ignore[redundant-expr]  # pyright: ignore[reportUnnecessaryIsInstance]  # noqa: E501
+            if not isinstance(value, int) or isinstance(value, bool) or value < LEAST:  # type: ignore[redundant-expr]  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise InvalidOption(f"Blobs: {name}={value!r:.80}: must be a number of bytes from {LEAST} on")
         if self.over > self.most:
             raise InvalidOption(f"Blobs: over={self.over} is more than most={self.most}")

@@ -6,8 +6,8 @@ removed after that has ended: see `lua/lib/blob_claim.lua`. Does I/O: in an even
 
     0x1f  blob  0x1f  length of the rest: 4 bytes  name, bytes, digest, key, with spaces between
 
-The digest, 16 bytes in hex, is of the text; of a sealed one `-`, as its seal says more. key: the id of the key
-that it is sealed with, or `-`.
+The digest, 16 bytes in hex, is of the text; of a sealed one `-`, as its seal says more. key: the id of the
+key that it is sealed with, or `-`.
 """
 
 from __future__ import annotations

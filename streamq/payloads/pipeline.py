@@ -5,8 +5,9 @@ other knowledge than keys. Without a stage the JSON is stored as it is, and this
 
     0x1f  marks, in the order of sealing, with commas  0x1f  length of the rest: 4 bytes, little-endian  rest
 
-JSON never contains the first byte. A process finds a stage by its mark (`KNOWN`), whichever process sealed
-with it.
+The same head with the mark `v3` stands before the JSON of a result or memo that code of version 3 stored;
+without it, the version is 1. JSON never contains the first byte. A process finds a stage by its mark
+(`KNOWN`), whichever process sealed with it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ SEALED: Final = b"\x1f"
 """The first byte of sealed bytes."""
 BLOB_HEAD: Final = b"\x1fblob\x1f"
 """Starts what is in a blob."""
+_VERSION: Final = re.compile(rb"\x1fv([1-9][0-9]{0,8})\x1f")
 _HEAD: Final = re.compile(
     rb"\x1f([a-z0-9_.-]{1,30}(?:,[a-z0-9_.-]{1,30}){0,7})\x1f([\x00-\xff]{4})", re.DOTALL
 )
@@ -84,6 +86,8 @@ def pipeline_of(stored: bytes) -> Pipeline | None:
     """Return the stages that stored bytes went through, for their replacement; None if there are none. Raises
     UnknownEncoding."""
     found = _sealed(stored)
+    if found is not None and _VERSION.match(stored):
+        return None
     return None if found is None else Pipeline(*(_stage(mark) for mark in found.marks))
 
 
@@ -127,10 +131,41 @@ def _key_of_blob(stored: bytes) -> str:
     return "" if reference is None else reference.key
 
 
+def versioned(raw: bytes, version: int) -> bytes:
+    """Return the JSON of a result or memo with the version of the code that stores it."""
+    if version == 1 or not raw:
+        return raw
+    return b"\x1fv%d\x1f%b%b" % (version, len(raw).to_bytes(4, "little"), raw)
+
+
+class Versioned(NamedTuple):
+    """The JSON of stored bytes, and the version of the code that stored them."""
+
+    raw: bytes
+    version: int
+
+
+def opened_version(stored: bytes, about: About | None = None) -> Versioned:
+    """Return what `opened` does, with its version."""
+    raw = _without_stages(stored, about)
+    found = _VERSION.match(raw) if raw[:1] == SEALED else None
+    if found is None:
+        return Versioned(raw, 1)
+    head = _sealed(raw)
+    if head is None or len(raw) < head.ends:
+        raise DecodeError("it is cut behind its version", reason="encoding")
+    return Versioned(raw[head.begins : head.ends], int(found[1]))
+
+
 def opened(stored: bytes, about: About | None = None) -> bytes:
     """Return the JSON of stored bytes. Raises UnknownEncoding, NoKey, and DecodeError if they are damaged or
     cut. about: what they must be; None for one who may not look behind a seal."""
-    if stored[:1] != SEALED:
+    return stored if stored[:1] != SEALED else opened_version(stored, about).raw
+
+
+def _without_stages(stored: bytes, about: About | None) -> bytes:
+    """Return stored bytes as they were before the stages of the app."""
+    if stored[:1] != SEALED or _VERSION.match(stored):
         return stored
     found = _sealed(stored)
     if found is None:
@@ -154,7 +189,7 @@ def _opened_blob(stored: bytes, about: About | None) -> bytes:
     """Return the JSON of bytes that are in a blob, which only who says what they must be may read."""
     if about is None:
         raise NoBlobs(f"it is in {blob_of(stored)}")
-    return opened(fetched(stored, about.app), about)
+    return _without_stages(fetched(stored, about.app), about)
 
 
 def _stage(mark: str) -> Stage:

@@ -20,17 +20,17 @@ from streamq.context import Context, Home
 from streamq.convert.arguments import Arguments
 from streamq.convert.converter import Converter
 from streamq.convert.encoding import encode_as
-from streamq.errors import InvalidArguments, InvalidOption, PayloadError, UsageError
+from streamq.errors import DecodeError, InvalidArguments, InvalidOption, PayloadError, UsageError
 from streamq.hooks import NO_HOOKS, Manager
 from streamq.model.delivery import Delivery
 from streamq.model.task import NAME_PATTERN, TYPE_PATTERN
 from streamq.options.task import TaskOptions
 from streamq.options.unique import Plan, plan, unique_options
 from streamq.payloads.blob_store import Blobs
-from streamq.payloads.pipeline import Pipeline, opened
+from streamq.payloads.pipeline import Pipeline, opened, versioned
 from streamq.payloads.stage import MOST, About
 from streamq.registry import batching, dependencies
-from streamq.registry.upcasting import Upcaster, fitted
+from streamq.registry.upcasting import MemoUpcaster, Upcaster, ValueUpcaster, fitted, upcast_value
 from streamq.resources.declared import Resources
 from streamq.resources.plan import DependencyPlan
 from streamq.wording import listed
@@ -41,7 +41,7 @@ class Handler:
     sets, even to their defaults. app: the app that owns it; empty if any app may send it. around: the hooks
     of its app around each attempt."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0915 - one for each property
         self, name: str, function: Callable[..., Any], options: TaskOptions, stated: Iterable[str] = ()
     ) -> None:
         self.name: str = name
@@ -86,6 +86,10 @@ class Handler:
         never is."""
         self.upcasters: dict[int, Upcaster] = {}
         """What makes the arguments of a version into those of the next, by the version."""
+        self.result_upcasters: dict[int, ValueUpcaster] = {}
+        """The same for results."""
+        self.memo_upcasters: dict[int, MemoUpcaster] = {}
+        """The same for the memos of steps; each is called with the name of the step too."""
         self._check_options()
 
     def _check_options(self) -> None:
@@ -198,7 +202,10 @@ class Handler:
         return self.pipeline.seal(payload, about)
 
     def stored_result(self, result: bytes, delivery: Delivery) -> bytes:
-        """Return a task's result, as JSON, as it is stored."""
+        """Return a task's result, as JSON, as it is stored: with its version, if that is not 1 and no flow
+        hands it on."""
+        if not delivery.node:
+            result = versioned(result, self.options.version)
         if self.pipeline is None or not result:
             return result
         return self.pipeline.seal(result, About(self.app, delivery.type, "result", str(delivery.id)))
@@ -263,9 +270,21 @@ class Handler:
             raise PayloadError(f"{what} cannot be encoded: {type(error).__name__}") from error
         return sized(raw, self.options.max_payload, what)
 
-    def decode_result(self, raw: bytes) -> object:
-        """Return the return value. Raises DecodeError if it does not match the annotation."""
-        return self._result.read(orjson.loads(raw)) if raw else None
+    def decode_result(self, raw: bytes, version: int | None = None) -> object:
+        """Return the return value. version: of the code that stored it; None for this one's. Raises
+        DecodeError if it does not match the annotation."""
+        if not raw:
+            return None
+        value, own = orjson.loads(raw), self.options.version
+        if version is None or version == own:
+            return self._result.read(value)
+        try:
+            return self._result.read(upcast_value(value, version, own, self.result_upcasters, "it"))
+        except DecodeError as error:
+            raise DecodeError(
+                f"the result is of version {version}, and this program's code of version {own}: {error}",
+                reason="version",
+            ) from None
 
 
 def sized(raw: bytes, limit: int, what: str) -> bytes:

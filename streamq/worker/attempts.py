@@ -14,7 +14,7 @@ from typing import Final
 
 from streamq import retry, stored_result
 from streamq.context import CURRENT, Context, end, stepped, store_cursors, told
-from streamq.errors import DecodeError, Interrupted, RedisError, Suspended
+from streamq.errors import DecodeError, Interrupted, RedisError, Suspended, UnknownArguments
 from streamq.flows import needs
 from streamq.hooks import await_within
 from streamq.model.delivery import Delivery
@@ -146,7 +146,7 @@ class Attempts:
         """Return the outcome of a payload that cannot be read: another worker may have what it takes."""
         if isinstance(error, asyncio.CancelledError):  # while its blob was read
             return HandedBack()
-        if isinstance(error, NoKey | NoBlobs | UnknownEncoding):
+        if isinstance(error, NoKey | NoBlobs | UnknownArguments | UnknownEncoding):
             later = self.too_new.unreadable(attempt.held.delivery, error)
             if later is not None:
                 return later
@@ -190,7 +190,7 @@ class Attempts:
             result, blob = attempt.stored
             if blob is not None:
                 attempt.held.effects = (*effects, blob)
-        elif handler.pipeline is not None:
+        elif handler.read is not None:
             result = handler.stored_result(result, delivery)
         return Completed(
             stored_result.pack_result(result, delivery, self._mark, started_ms, run_ms), retention_ms

@@ -1,4 +1,4 @@
--- release.b(what, id, how): a task ends whose arguments are in a blob (a large text in a store outside of Redis): whoever
+-- blob_claim(what, id, how): a task ends whose arguments are in a blob (a large text in a store outside of Redis): whoever
 -- looks after the store may remove it now. A dead letter keeps its blob.
 -- blob_of_result(told): the result of a task is in a blob: lifetime in ms, a space, its name.
 --
@@ -6,10 +6,11 @@
 -- A claim (see end_task) never adds a name.
 -- USES clock end_task
 -- KEYS blobs
-function release.b(what, _, how)
+local function blob_claim(what, _, how)
   if how == 'd' or type(what) ~= 'string' then return end
   redis.call('ZADD', blobs, 'XX', string.format('%.0f', (clock())), what)
 end
+release.b = blob_claim
 
 local function blob_of_result(told)
   local life, name = string.match(told, '^(%d+) (%S+)$')

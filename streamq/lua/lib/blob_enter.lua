@@ -1,7 +1,7 @@
+-- blob_enter(task, answer): the blob of an accepted task stays until its end; that of a call that created and changed no
+-- task may go at once.
 -- blob_read(task): read which blob a new task claims (`blob` of what it joins); false if that is malformed.
 -- blob_moved(before, fields): the arguments of a waiting task are replaced: its blob may go, the new one stays.
--- blob_entered(task, answer): the blob of an accepted task stays until its end; that of a call that created and changed no
--- task may go at once.
 -- See blob_claim for `blobs`.
 -- USES blob_claims clock
 -- KEYS blobs
@@ -29,7 +29,7 @@ local function blob_moved(before, fields)
   end
 end
 
-local function blob_entered(task, answer)
+local function blob_enter(task, answer)
   if not task.blob or answer == '!unjoined' then return end
   if not string.find(answer, '^[!=]') then return blob_stays(task.blob) end
   if not blob_used[task.blob] then redis.call('ZADD', blobs, string.format('%.0f', (clock())), task.blob) end
