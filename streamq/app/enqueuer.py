@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from streamq.app.batch import EXISTS, Batch, Group, checked
-from streamq.app.bound_task import Bound, Route, rejoined
+from streamq.app.bound_task import Bound, Route
 from streamq.app.handle import TaskHandle
 from streamq.app.pool_watch import PoolWatch
 from streamq.app.refusals import refuse
@@ -222,6 +222,8 @@ class Enqueuer:
         for n in batch.unjoined():
             item, before = batch.at(n)
             lock = yield from flows.policy_lock(self._registry, item.handler.name, before.shard)
+            from streamq.app.joined_task import rejoined  # noqa: PLC0415 - few types have unique keys
+
             again = rejoined(item, lock, self._registry.name)
             moves = again.route is not None and (again.route.lock is not None or again.task.key is not None)
             destination = (yield from self._route([again]))[0] if moves else Destination(before.shard)

@@ -13,7 +13,7 @@ from typing import TypeVar
 import orjson
 
 from streamq import joining
-from streamq.app.bound_task import PLAIN_ROUTE, Bound
+from streamq.app.bound_task import PLAIN, Bound
 from streamq.features import BLOBS, needing
 from streamq.model.task import NewTask
 from streamq.namespace import namespace_of
@@ -44,7 +44,7 @@ def _moved(bound: Bound[R], app: str, store: Blobs) -> Bound[R]:
     name, payload = bound.handler.name, bound.task.payload
     blob = blobs.new_name(app, namespace_of(app).prefix, name)
     stored = blobs.put(store, blob, payload, key_of(payload), f"the arguments of task type {name!r}")
-    return replace(bound, task=_claiming(bound.task, stored, blob), route=bound.route or PLAIN_ROUTE)
+    return replace(bound, task=_claiming(bound.task, stored, blob), route=bound.route or PLAIN)
 
 
 def _claiming(task: NewTask, reference: bytes, blob: str) -> NewTask:

@@ -19,7 +19,7 @@ from streamq.flow import Ask, Flow, ask
 from streamq.keys import TypeKeys, shard_keys, type_keys
 from streamq.model.task import Answer, Conflict, Duplicate, IdempotencyKey, TaskId
 from streamq.options.checks import LONGEST_WINDOW, Durability
-from streamq.options.unique import Plan
+from streamq.options.unique_plan import Plan
 from streamq.registry.redefinition import importable
 from streamq.registry.registry import Registry
 from streamq.shards import AppRecord

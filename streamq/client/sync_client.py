@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from streamq.calls import producer as producer_calls
 from streamq.calls.locate import locate
 from streamq.calls.producer import NeedsLane, NotJoined, ShardClosed
-from streamq.client import flows, lanes
+from streamq.client import flows
 from streamq.client.base import Base
 from streamq.flow import Flow, drive
 from streamq.keys import TypeKeys
@@ -82,8 +82,7 @@ class Client(Base):
             try:
                 return self.transport.run(call)
             except NeedsLane as needs:
-                told = lanes.named(batch, needs.argument, task_type, self.registry.shards, self.registry.name)
-                return self._send(task_type, shard, told)
+                return self._send(task_type, shard, self.with_lanes(task_type, batch, needs))
             except ShardClosed:
                 return self.drive(flows.reopen(self.registry.name, shard, call))
         except NotJoined:
@@ -107,9 +106,7 @@ class Client(Base):
             except NotJoined:
                 return [Unjoined()] * len(batch)
             except NeedsLane as needs:
-                return send(
-                    lanes.named(batch, needs.argument, task_type, self.registry.shards, self.registry.name)
-                )
+                return send(self.with_lanes(task_type, batch, needs))
             finally:
                 self._writers.give(writer)
 

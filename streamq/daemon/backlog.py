@@ -24,7 +24,7 @@ from streamq.daemon.loop import Faults, for_each
 from streamq.errors import RedisError
 from streamq.flow import adrive
 from streamq.keys import ShardKeys, TypeKeys
-from streamq.model.reply import Counts
+from streamq.model.counts import Counts
 from streamq.telemetry import logs
 from streamq.transport.async_transport import AsyncTransport
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -25,15 +25,17 @@ from streamq.hooks import NO_HOOKS, Manager
 from streamq.model.delivery import Delivery
 from streamq.model.task import NAME_PATTERN, TYPE_PATTERN
 from streamq.options.task import TaskOptions
-from streamq.options.unique import Plan, plan, unique_options
+from streamq.options.unique_plan import Plan, plan, unique_options
 from streamq.payloads.blob_store import Blobs
 from streamq.payloads.pipeline import Pipeline, opened, versioned
 from streamq.payloads.stage import MOST, About
-from streamq.registry import batching, dependencies
+from streamq.registry import batching, dependencies, growth
 from streamq.registry.upcasting import MemoUpcaster, Upcaster, ValueUpcaster, fitted, upcast_value
 from streamq.resources.declared import Resources
-from streamq.resources.plan import DependencyPlan
 from streamq.wording import listed
+
+if TYPE_CHECKING:
+    from streamq.resources.plan import DependencyPlan
 
 
 class Handler:
@@ -52,6 +54,7 @@ class Handler:
         self.pool: str = ""
         """The pool of workers that its tasks are for; "" for those that name none."""
         self._pools: dict[str, Handler] = {}
+        self._hinted: dict[str, object] | None = None
         self.reference: str = _reference(function)
         signature = _signature(function)
         self.is_async: bool = inspect.iscoroutinefunction(function) or _is_async_object(function)
@@ -162,7 +165,9 @@ class Handler:
 
     def hint(self, argument: str) -> object:
         """Return the annotation of an argument, or with `return` of the result; None if it has none."""
-        return self._annotations().get(argument)
+        if self._hinted is None:
+            self._hinted = self._annotations()
+        return self._hinted.get(argument)
 
     def payload_by_name(self, given: Mapping[str, object]) -> bytes:
         """Return the same for arguments by name: each a value, or the JSON data of one."""
@@ -251,6 +256,8 @@ class Handler:
         from streamq.convert.compile import result  # noqa: PLC0415 - a producer never reads one
 
         hint = self._annotations().get("return", Any)
+        if growth.expands(hint):
+            return growth.converter(hint)
         try:
             return result(hint)
         except InvalidArguments as error:
@@ -269,6 +276,11 @@ class Handler:
         except Exception as error:  # whatever the value's own methods raise: the handler is done
             raise PayloadError(f"{what} cannot be encoded: {type(error).__name__}") from error
         return sized(raw, self.options.max_payload, what)
+
+    @cached_property
+    def expands(self) -> bool:
+        """Whether it returns children: it is annotated `-> Expand[...]`."""
+        return growth.expands(self.hint("return"))
 
     def decode_result(self, raw: bytes, version: int | None = None) -> object:
         """Return the return value. version: of the code that stored it; None for this one's. Raises

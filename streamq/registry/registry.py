@@ -14,7 +14,7 @@ from streamq.errors import DuplicateTaskType, InvalidOption, UnknownTaskType, Us
 from streamq.hooks import NO_HOOKS, Hooks
 from streamq.namespace import DEFAULT_NAMESPACE, Namespace
 from streamq.options.checks import whole
-from streamq.options.unique import Plan
+from streamq.options.unique_plan import Plan
 from streamq.payloads.blob_store import Blobs
 from streamq.payloads.pipeline import Pipeline
 from streamq.registry import redefinition

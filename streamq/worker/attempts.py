@@ -15,10 +15,9 @@ from typing import Final
 from streamq import retry, stored_result
 from streamq.context import CURRENT, Context, end, stepped, store_cursors, told
 from streamq.errors import DecodeError, Interrupted, RedisError, Suspended, UnknownArguments
-from streamq.flows import needs
 from streamq.hooks import await_within
 from streamq.model.delivery import Delivery
-from streamq.model.effect import Effect, Follow, NodeResult
+from streamq.model.effect import Effect, Follow, FollowUp
 from streamq.model.outcome import Cancelled, Completed, Died, Expired, HandedBack, Outcome, Retried
 from streamq.payloads.blob_store import NoBlobs
 from streamq.payloads.stage import NoKey, UnknownEncoding
@@ -32,6 +31,7 @@ from streamq.worker.attempt import Attempt
 from streamq.worker.batch_call import BatchCall, marked
 from streamq.worker.blob_reading import StoredResult, arguments_of, result_of
 from streamq.worker.executors import Executors, FailedInChild
+from streamq.worker.flow_nodes import grown, of_node
 from streamq.worker.in_flight import FailedAttempt, Held
 from streamq.worker.observers import Observers
 from streamq.worker.server_clocks import ServerClocks
@@ -153,10 +153,11 @@ class Attempts:
         return self._failure(attempt, handler, _decode_error(error), started=False)
 
     async def _stored_result(self, attempt: Attempt, handler: Handler, result: bytes) -> StoredResult | None:
-        """Return the result as it is stored; None for that of a batch, which is stored item by item."""
-        if attempt.items is not None:
-            return None
+        """Return the result as it is stored; None for that of a batch, which is stored item by item, and of a
+        flow's node, which the flow keeps."""
         delivery = attempt.held.delivery
+        if attempt.items is not None or delivery.node:
+            return None
         plain = delivery.overrides is None
         retention_ms = handler.retention_ms if plain else failures.retention_ms(handler, delivery)
         return await result_of(handler, delivery, result, retention_ms)
@@ -173,9 +174,15 @@ class Attempts:
         """Return the outcome with the result and the attempt's times; empty if no result is kept."""
         delivery, context = attempt.held.delivery, attempt.context
         follow_ups = end(context) if context is not None else None
-        effects: tuple[Effect, ...] = (Follow(tuple(follow_ups)),) if follow_ups else ()
+        effects: tuple[Effect, ...] = ()
+        growth = b""
         if delivery.node:
-            effects = (*effects, *_of_node(delivery))
+            result, growth = grown(handler, result, follow_ups)
+            effects = of_node(delivery, growth, expanded=handler.expands)
+            growth = growth if effects else b""
+            follow_ups = [one for one in follow_ups or () if isinstance(one, FollowUp)]
+        if follow_ups:
+            effects = (Follow(tuple(follow_ups)), *effects)
         if effects:
             attempt.held.effects = effects
         plain = delivery.overrides is None
@@ -192,9 +199,8 @@ class Attempts:
                 attempt.held.effects = (*effects, blob)
         elif handler.read is not None:
             result = handler.stored_result(result, delivery)
-        return Completed(
-            stored_result.pack_result(result, delivery, self._mark, started_ms, run_ms), retention_ms
-        )
+        packed = stored_result.pack_result(result, delivery, self._mark, started_ms, run_ms)
+        return Completed(packed + growth if growth else packed, retention_ms)
 
     def _early(self, attempt: Attempt) -> Outcome | None:
         """Return the outcome of a delivery that must not be started; None if it may start."""
@@ -375,15 +381,6 @@ async def _flush(attempt: Attempt, handler: Handler) -> None:
     if handler.home is not None:
         with suppress(Exception, asyncio.CancelledError):
             await asyncio.to_thread(handler.home.flush, attempt.held.delivery)
-
-
-def _of_node(delivery: Delivery) -> tuple[Effect, ...]:
-    """Return what the settlement of a flow's node does: the flow keeps its result."""
-    try:
-        node = needs.read(delivery.node)
-    except DecodeError:
-        return ()
-    return (NodeResult(node.flow, node.number),)
 
 
 async def _leave(attempt: Attempt, context: Context, handler: Handler, error: BaseException) -> None:
