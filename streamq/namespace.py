@@ -7,12 +7,14 @@ right keys. Does no I/O.
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from streamq import environment
 from streamq.errors import InvalidOption
-from streamq.payloads.blob_store import Blobs, blobs_of
 from streamq.payloads.ring import Ring, ring_of
+
+if TYPE_CHECKING:
+    from streamq.payloads.blob_store import Blobs
 
 DEFAULT_PREFIX: Final = environment.PREFIX.default
 _PREFIX: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,100}")
@@ -30,7 +32,7 @@ class Namespace(NamedTuple):
 
     def app(self, name: str) -> AppName:
         """Return the name of an app in this namespace."""
-        return AppName(name, self, ring_of(name), blobs_of(name))
+        return AppName(name, self, ring_of(name), _blobs_of(name))
 
     @property
     def apps(self) -> str:
@@ -100,9 +102,14 @@ def namespace_of(app: str) -> Namespace:
     return found
 
 
+def _blobs_of(app: str) -> Blobs | None:
+    found: Blobs | None = getattr(app, "blobs", None)
+    return found
+
+
 def with_ring(app: str, ring: Ring | None) -> AppName:
     """Return the name of an app with this key ring, or with none."""
-    return AppName(app, namespace_of(app), ring, blobs_of(app))
+    return AppName(app, namespace_of(app), ring, _blobs_of(app))
 
 
 def with_blobs(app: str, blobs: Blobs | None) -> AppName:

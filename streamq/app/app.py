@@ -33,7 +33,6 @@ from streamq.model.task import TaskId
 from streamq.namespace import with_blobs, with_ring
 from streamq.options.call import per_call
 from streamq.options.checks import Duration, seconds
-from streamq.payloads.blob_store import Blobs
 from streamq.payloads.compression import Compression
 from streamq.payloads.pipeline import pipeline_for
 from streamq.payloads.stage import About
@@ -52,7 +51,7 @@ if TYPE_CHECKING:
     from streamq.control.inspector import AsyncInspector, Inspector
     from streamq.control.schedules import AsyncSchedules, Schedules
     from streamq.options.typed import PerCall
-    from streamq.payloads.blob_store import BlobStore
+    from streamq.payloads.blob_store import Blobs, BlobStore
     from streamq.payloads.keyring import KeyRing
     from streamq.worker.worker import Worker
 
@@ -430,8 +429,6 @@ def _ring(keys: KeyRing | None) -> KeyRing | None:
 
 
 def _blobs(given: Blobs | BlobStore | str | None) -> Blobs | None:
-    if isinstance(given, Blobs):
-        return given
     from streamq.blobs.opening import blobs_from  # noqa: PLC0415 - few programs have them
 
     return blobs_from(given)

@@ -35,7 +35,6 @@ from streamq.model.task import LIVING, CancelAnswer, SignalAnswer, State, TaskId
 from streamq.model.where import Buried
 from streamq.namespace import namespace_of
 from streamq.options.checks import Duration, seconds
-from streamq.payloads.blob_store import BlobLost, NoBlobs
 from streamq.payloads.pipeline import BLOB_HEAD, Pipeline, opened_version
 from streamq.payloads.stage import MOST_OF_RESULT, About, NoKey, UnknownEncoding
 
@@ -220,6 +219,8 @@ class TaskHandle(Generic[R]):
             try:
                 return self._decode(*opened_version(located.result, self._about()))
             except DecodeError as error:
+                from streamq.payloads.blob_store import BlobLost, NoBlobs  # noqa: PLC0415 - in trouble only
+
                 if isinstance(error, BlobLost):
                     raise ResultUnavailable(f"the result of task {self._id} is gone: {error}") from None
                 if not isinstance(error, UnknownEncoding | NoKey | NoBlobs) and error.reason != "tampered":

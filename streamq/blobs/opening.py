@@ -19,9 +19,11 @@ _HOW: Final = (
 _REDIS: Final = ("redis", "rediss", "valkey", "valkeys", "unix", "redis+sentinel", "redis+cluster")
 
 
-def blobs_from(given: BlobStore | str | None) -> Blobs:
+def blobs_from(given: Blobs | BlobStore | str | None) -> Blobs:
     """Return the blobs of a store, of a URL, or of STREAMQ_BLOBS. Raises InvalidOption, and UsageError
     without the extra that it needs."""
+    if isinstance(given, Blobs):
+        return given
     if given is None:
         given = environment.BLOBS.get()
     if not isinstance(given, str):

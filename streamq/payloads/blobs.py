@@ -20,7 +20,6 @@ from typing import Final, NamedTuple
 from streamq.errors import BlobStoreError, DecodeError, PayloadError
 from streamq.payloads.blob_store import BlobLost, Blobs, NoBlobs, blobs_of
 
-MARK: Final = "blob"
 _BODY: Final = re.compile(
     rb"([A-Za-z0-9%_.@-]{1,300}(?:/[A-Za-z0-9%_.@-]{1,400}){2}) (\d{1,12}) (-|[0-9a-f]{32}) "
     rb"([A-Za-z0-9._-]{1,64})"
@@ -72,7 +71,7 @@ def put(blobs: Blobs, name: str, stored: bytes, key: str, what: str) -> bytes:
 def written(found: Reference) -> bytes:
     """Return a reference as it is stored."""
     body = f"{found.name} {found.size} {found.digest or '-'} {found.key or '-'}".encode()
-    return b"\x1f%b\x1f%b%b" % (MARK.encode(), len(body).to_bytes(4, "little"), body)
+    return b"\x1f%b\x1f%b%b" % (b"blob", len(body).to_bytes(4, "little"), body)
 
 
 def parsed(body: bytes) -> Reference:

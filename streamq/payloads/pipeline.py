@@ -13,17 +13,20 @@ without it, the version is 1. JSON never contains the first byte. A process find
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from streamq.errors import DecodeError
-from streamq.payloads import blobs
-from streamq.payloads.blob_store import NoBlobs
 from streamq.payloads.compression import Compression, Zlib, Zstd, check
 from streamq.payloads.sealing import MARK, Sealing, key_id
 from streamq.payloads.stage import About, Stage, UnknownEncoding
 
+if TYPE_CHECKING:
+    from streamq.payloads.blobs import Reference
+
 SEALED: Final = b"\x1f"
 """The first byte of sealed bytes."""
+BLOB: Final = "blob"
+"""The mark of a reference to a blob."""
 BLOB_HEAD: Final = b"\x1fblob\x1f"
 """Starts what is in a blob."""
 _VERSION: Final = re.compile(rb"\x1fv([1-9][0-9]{0,8})\x1f")
@@ -91,14 +94,16 @@ def pipeline_of(stored: bytes) -> Pipeline | None:
     return None if found is None else Pipeline(*(_stage(mark) for mark in found.marks))
 
 
-def blob_of(stored: bytes) -> blobs.Reference | None:
+def blob_of(stored: bytes) -> Reference | None:
     """Return the reference to the blob that stored bytes are in; None if they are in none. Raises
     DecodeError if the reference is damaged."""
     found = _sealed(stored)
-    if found is None or found.marks != [blobs.MARK]:
+    if found is None or found.marks != [BLOB]:
         return None
+    from streamq.payloads.blobs import parsed  # noqa: PLC0415 - few programs have blobs
+
     try:
-        return blobs.parsed(stored[found.begins : found.ends])
+        return parsed(stored[found.begins : found.ends])
     except ValueError as error:
         raise DecodeError(str(error), reason="encoding") from None
 
@@ -109,7 +114,9 @@ def fetched(stored: bytes, app: str) -> bytes:
     reference = blob_of(stored)
     if reference is None:
         return stored
-    whole = blobs.fetch(app, reference)
+    from streamq.payloads.blobs import fetch  # noqa: PLC0415 - as above
+
+    whole = fetch(app, reference)
     if blob_of(whole) is not None:
         raise DecodeError("its blob is a reference to another blob", reason="encoding")
     return whole
@@ -118,7 +125,7 @@ def fetched(stored: bytes, app: str) -> bytes:
 def key_of(stored: bytes) -> str:
     """Return the id of the key that stored bytes are sealed with; '' if they are not."""
     found = _sealed(stored)
-    if found is not None and found.marks == [blobs.MARK]:
+    if found is not None and found.marks == [BLOB]:
         return _key_of_blob(stored)
     return key_id(stored[found.begins :]) if found is not None and found.marks[-1] == MARK else ""
 
@@ -170,7 +177,7 @@ def _without_stages(stored: bytes, about: About | None) -> bytes:
     found = _sealed(stored)
     if found is None:
         return stored
-    if found.marks == [blobs.MARK]:
+    if found.marks == [BLOB]:
         return _opened_blob(stored, about)
     raw, stages = stored[found.begins : found.ends], [_stage(mark) for mark in found.marks]
     if len(stored) < found.ends:
@@ -188,6 +195,8 @@ def _without_stages(stored: bytes, about: About | None) -> bytes:
 def _opened_blob(stored: bytes, about: About | None) -> bytes:
     """Return the JSON of bytes that are in a blob, which only who says what they must be may read."""
     if about is None:
+        from streamq.payloads.blob_store import NoBlobs  # noqa: PLC0415 - as above
+
         raise NoBlobs(f"it is in {blob_of(stored)}")
     return _without_stages(fetched(stored, about.app), about)
 

@@ -26,7 +26,6 @@ from streamq.model.delivery import Delivery
 from streamq.model.task import NAME_PATTERN, TYPE_PATTERN
 from streamq.options.task import TaskOptions
 from streamq.options.unique_plan import Plan, plan, unique_options
-from streamq.payloads.blob_store import Blobs
 from streamq.payloads.pipeline import Pipeline, opened, versioned
 from streamq.payloads.stage import MOST, About
 from streamq.registry import batching, dependencies, growth
@@ -35,6 +34,7 @@ from streamq.resources.declared import Resources
 from streamq.wording import listed
 
 if TYPE_CHECKING:
+    from streamq.payloads.blob_store import Blobs
     from streamq.resources.plan import DependencyPlan
 
 

@@ -7,7 +7,7 @@ handler. Must not do I/O, nor know how a handler is executed.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from streamq.context import Home
 from streamq.errors import DuplicateTaskType, InvalidOption, UnknownTaskType, UsageError
@@ -15,7 +15,6 @@ from streamq.hooks import NO_HOOKS, Hooks
 from streamq.namespace import DEFAULT_NAMESPACE, Namespace
 from streamq.options.checks import whole
 from streamq.options.unique_plan import Plan
-from streamq.payloads.blob_store import Blobs
 from streamq.payloads.pipeline import Pipeline
 from streamq.registry import redefinition
 from streamq.registry.batching import NoHome
@@ -25,6 +24,9 @@ from streamq.resources.lifespan import Lifespan
 from streamq.shards import MOST, AppRecord
 from streamq.telemetry.traces import Tracer
 from streamq.wording import listed
+
+if TYPE_CHECKING:
+    from streamq.payloads.blob_store import Blobs
 
 
 def _shown(handler: Handler) -> str:
