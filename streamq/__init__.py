@@ -187,7 +187,9 @@ if TYPE_CHECKING:
     from streamq.probes.report import Report as Report
     from streamq.registry.handler import Handler as Handler
     from streamq.registry.registry import Registry as Registry
+    from streamq.registry.upcasting import MemoUpcaster as MemoUpcaster
     from streamq.registry.upcasting import Upcaster as Upcaster
+    from streamq.registry.upcasting import ValueUpcaster as ValueUpcaster
     from streamq.resources.declared import DependencyOverrides as DependencyOverrides
     from streamq.resources.declared import Provider as Provider
     from streamq.resources.depends import Depends as Depends
@@ -302,7 +304,7 @@ _inner, _inner_named = lazy.names(__name__, {
     "probes.report": ("BacklogView", "Report"),
     "registry.handler": ("Handler",),
     "registry.registry": ("Registry",),
-    "registry.upcasting": ("Upcaster",),
+    "registry.upcasting": ("MemoUpcaster", "Upcaster", "ValueUpcaster"),
     "telemetry.counters": ("Snapshot",),
     "transport.sync_transport": ("SyncTransport",),
     "worker.assembly": ("Parts",),
