@@ -17,9 +17,9 @@ from streamq.errors import InvalidTaskId, RedisUnavailable, UnknownTaskType, Usa
 from streamq.model.task import NAME_PATTERN, TaskId
 from streamq.namespace import with_blobs, with_ring
 from streamq.options.checks import seconds
+from streamq.options.names import check_name
 from streamq.payloads.blob_store import Blobs
 from streamq.payloads.ring import Ring
-from streamq.registry.handler import check_name
 from streamq.transport.address import Address
 from streamq.wording import listed
 
