@@ -46,7 +46,7 @@ SECTIONS: Final = {
     "Start": "index tutorial examples all-pages",
     "How-to": (
         "tasks results schedules lanes uniqueness flows follow-ups steps live batches "
-        "sealing versions dependencies hooks *-changes"
+        "sealing blobs versions dependencies hooks *-changes"
     ),
     "Use it with": "django fastapi flask litestar sqlalchemy outbox testing sentry opentelemetry",
     "Come from": "migrate from-celery from-rq from-*",

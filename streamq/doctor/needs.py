@@ -239,6 +239,7 @@ _NOT_ESSENTIAL: Final = frozenset(
         "flow_states",
         "flows",
         "inbox",
+        "blobs",
         "HDEL letters",
         "ZREM dead",
         "ZREM gone",

@@ -7,7 +7,7 @@ handler. Must not do I/O, nor know how a handler is executed.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from streamq.context import Home
 from streamq.errors import DuplicateTaskType, InvalidOption, UnknownTaskType, UsageError
@@ -25,6 +25,9 @@ from streamq.resources.lifespan import Lifespan
 from streamq.shards import MOST, AppRecord
 from streamq.telemetry.traces import Tracer
 from streamq.wording import listed
+
+if TYPE_CHECKING:
+    from streamq.payloads.blob_store import Blobs
 
 
 def _shown(handler: Handler) -> str:
@@ -70,6 +73,7 @@ class Registry:
         self.hooks = hooks
         self.resources: Resources = Resources()
         self.pipeline: Pipeline | None = None
+        self.blobs: Blobs | None = None
         self.home_of_contexts: Home | None = None
         self.record: AppRecord | None = None
         self.record_at: float = 0.0
@@ -116,7 +120,7 @@ class Registry:
             del self.handlers[pool]  # of the function before
         self.handlers.update(dict.fromkeys(handler.options.aliases, handler))
         self.registered = {one for one in self.registered if one[0] != handler.name}
-        handler.attach(self.name, self.pipeline)
+        handler.attach(self.name, self.pipeline, self.blobs)
         handler.resources = self.resources
         handler.home = self.home_of_contexts if handler.options.batch is None else NoHome()
         self._wrap(handler)
