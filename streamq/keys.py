@@ -128,7 +128,8 @@ class TypeKeys:
     slots: str = _key("hash", closing="dropped")
     limits: str = _key("hash")
     rules: str = _key("string")
-    """The rules of its lanes, which a registration by an older release takes out of `policy`, as JSON."""
+    """The rules of its lanes and unique keys, as JSON: a registration by an older release takes them out of
+    `policy`, and those that not all processes can obey yet are held here. See `lua/lib/rules_kept.lua`."""
     done_channel: str = _name()
     resolved: dict[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)
     """The keys of scripts, by the script's SHA: see `scripts.Script.keys_of`."""

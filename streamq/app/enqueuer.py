@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from streamq.app.batch import EXISTS, Batch, Group, checked
-from streamq.app.bound_task import Bound, Route, rejoined
+from streamq.app.bound_task import Bound, Route, by_name_in_lane, rejoined
 from streamq.app.handle import TaskHandle
 from streamq.app.pool_watch import PoolWatch
 from streamq.app.refusals import refuse
@@ -199,6 +199,10 @@ class Enqueuer:
             return self._destinations[self._client.next_shard()]
         if route.split and several:
             raise _two_homes(route)
+        if several and route.shard_key is not None and by_name_in_lane(item):
+            rules = yield from flows.policy_rules(self._registry, item.handler.name, 0)
+            if rules.whole:  # what limits the whole type has one home
+                route = route._replace(shard_key=item.handler.name)
         if route.lock is not None:
             return (
                 yield from flows.home_of_lock(self._registry, item.handler.name, route.lock, route.shard_key)
@@ -210,12 +214,14 @@ class Enqueuer:
         return self._destinations[self._client.next_shard()]
 
     def _rejoin(self, batch: Batch[R]) -> Flow[None]:
-        """Add what the type's policy asks for to calls by name; a unique key may change their shard."""
+        """Add what the type's policy asks for to calls by name; a unique key or a lane may change their
+        shard."""
         for n in batch.unjoined():
             item, before = batch.at(n)
-            lock = yield from flows.policy_lock(self._registry, item.handler.name, before.shard)
-            again = rejoined(item, lock, self._registry.name)
-            moves = again.route is not None and (again.route.lock is not None or again.task.key is not None)
+            rules = yield from flows.policy_rules(self._registry, item.handler.name, before.shard)
+            again = rejoined(item, rules, self._registry.name)
+            route = again.route
+            moves = route is not None and (route.lock or route.shard_key or again.task.key is not None)
             destination = (yield from self._route([again]))[0] if moves else Destination(before.shard)
             batch.rejoin(n, again, destination)
 

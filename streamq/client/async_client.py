@@ -165,12 +165,12 @@ class _GroupCommit:
         except NotJoined:
             return [Unjoined()] * len(tasks)
         except NeedsLane as needs:
+            if self._client.registry.shards > 1:  # another shard may be its home
+                return [Unjoined()] * len(tasks)
             return await self._call(self._named(tasks, needs), patience)
 
     def _named(self, tasks: Sequence[NewTask], needs: NeedsLane) -> list[NewTask]:
-        return lanes.named(
-            tasks, needs.argument, self._type, self._client.registry.shards, self._client.registry.name
-        )
+        return lanes.named(tasks, needs.argument, self._type, self._client.registry.name)
 
     async def _send_all(self) -> None:
         try:
@@ -300,6 +300,8 @@ class _DurableGroupCommit(_GroupCommit):
         except NotJoined:
             return [Unjoined()] * len(tasks)
         except NeedsLane as needs:
+            if self._client.registry.shards > 1:  # another shard may be its home
+                return [Unjoined()] * len(tasks)
             return await self._call(self._named(tasks, needs), patience)
         finally:
             self._writers.give(writer)

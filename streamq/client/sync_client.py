@@ -82,8 +82,11 @@ class Client(Base):
             try:
                 return self.transport.run(call)
             except NeedsLane as needs:
-                told = lanes.named(batch, needs.argument, task_type, self.registry.shards, self.registry.name)
-                return self._send(task_type, shard, told)
+                if self.registry.shards > 1:  # another shard may be its home
+                    return [Unjoined()] * len(batch)
+                return self._send(
+                    task_type, shard, lanes.named(batch, needs.argument, task_type, self.registry.name)
+                )
             except ShardClosed:
                 return self.drive(flows.reopen(self.registry.name, shard, call))
         except NotJoined:
@@ -107,9 +110,9 @@ class Client(Base):
             except NotJoined:
                 return [Unjoined()] * len(batch)
             except NeedsLane as needs:
-                return send(
-                    lanes.named(batch, needs.argument, task_type, self.registry.shards, self.registry.name)
-                )
+                if self.registry.shards > 1:
+                    return [Unjoined()] * len(batch)
+                return send(lanes.named(batch, needs.argument, task_type, self.registry.name))
             finally:
                 self._writers.give(writer)
 

@@ -15,13 +15,13 @@ from streamq.calls import question as question_calls
 from streamq.calls.call import Call, R, all_streams
 from streamq.control import lane_homes
 from streamq.control.flows import Flows
-from streamq.control.heartbeats import WorkerInfo
 from streamq.control.inspector import Inspector
 from streamq.control.overview import TypeStats
 from streamq.control.schedules import Schedules
 from streamq.control.unreadable import Unreadable
 from streamq.doctor.check import Check, fault, ok, warning
 from streamq.flow import drive
+from streamq.heartbeat import WorkerInfo
 from streamq.keys import TypeKeys, type_keys
 from streamq.stored import count
 from streamq.transport.sync_transport import SyncTransport

@@ -237,7 +237,7 @@ DURABLE = "producer of durable tasks"
 SCRIPTS = {
     "producer": (
         "enqueue", "enqueue_rich", "register", "announce", "open_shard", "wait", "cancel", "locate",
-        "signal", "write_schedule",
+        "signal", "policy_rules", "write_schedule",
         "flow_build", "flow_commit", "flow_advance", "flow_release", "flow_grow", "flow_keep", "flow_mark",
         "flow_renew", "flow_inputs",
     ),
@@ -246,7 +246,7 @@ SCRIPTS = {
         "muster", "survey", "rights", "next_promotion", "checkpoint", "memos", "emit", "take_signal",
     ),
     "daemon": (
-        "next_due", "next_promotion", "recount", "set_window",
+        "next_due", "next_promotion", "enforce", "recount", "set_window",
         "expire", "promote", "promote_rich", "reclaim", "restamp", "repair", "sweep", "trim",
         "survey", "groups", "counts", "sample", "beat", "leave", "close_shard", "lower_known", "cancel",
         "due_schedules", "page_schedules", "tick", "tick_rich", "write_schedule",
@@ -254,7 +254,7 @@ SCRIPTS = {
     "viewer": (
         "counts", "locate", "memos", "sizes",
         "lane_list", "lane_tasks", "audit_lanes", "audit_slots", "audit_steps", "audit_flow",
-        "audit_held", "audit_turns", "audit_dead", "audit_keys", "audit_letters",
+        "audit_held", "audit_turns", "unlaned", "audit_dead", "audit_keys", "audit_letters",
         "audit_pending", "audit_place", "audit_rows", "audit_schedule", "audit_stream", "dead_count",
         "dead_groups", "dead_slices", "page_buckets", "page_group", "page_locks", "page_results", "page_set",
         "page_streams", "page_schedules", "rollups", "survey",
