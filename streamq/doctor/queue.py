@@ -19,6 +19,7 @@ from streamq.control.inspector import Inspector
 from streamq.control.overview import TypeStats
 from streamq.control.schedules import Schedules
 from streamq.control.unreadable import Unreadable
+from streamq.doctor import rules
 from streamq.doctor.check import Check, fault, ok, warning
 from streamq.flow import drive
 from streamq.heartbeat import WorkerInfo
@@ -120,6 +121,7 @@ class AppChecks:
         yield from self._recurring()
         yield from self._flows()
         yield from self._strayed(one.type for one in stats)
+        yield from rules.checks(self._transport, self._app, self._keys(one.type for one in stats), self._ask)
         yield self._dying(stats)
         yield from self._too_new(alive)
         self._look.note(*self._inspector.faults)
