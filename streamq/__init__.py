@@ -132,12 +132,12 @@ if TYPE_CHECKING:
     from streamq.hooks import TaskEndedState as TaskEndedState
     from streamq.item import Item as Item
     from streamq.memos import Suspension as Suspension
+    from streamq.model.counts import COUNTERS as COUNTERS
+    from streamq.model.counts import Counts as Counts
     from streamq.model.delivery import Delivery as Delivery
     from streamq.model.delivery import Overrides as Overrides
     from streamq.model.delivery import Success as Success
     from streamq.model.outcome import Outcome as Outcome
-    from streamq.model.reply import COUNTERS as COUNTERS
-    from streamq.model.reply import Counts as Counts
     from streamq.model.task import CancelAnswer as CancelAnswer
     from streamq.model.task import IdempotencyKey as IdempotencyKey
     from streamq.model.task import NewTask as NewTask
@@ -249,7 +249,7 @@ __all__, _named = lazy.names(__name__, {
     "memos": ("Suspension",),
     "model.delivery": ("Delivery", "Success"),
     "model.outcome": ("Outcome",),
-    "model.reply": ("COUNTERS", "Counts"),
+    "model.counts": ("COUNTERS", "Counts"),
     "model.task": (
         "CancelAnswer", "IdempotencyKey", "NewTask", "Priority", "SignalAnswer", "State", "TaskId",
     ),

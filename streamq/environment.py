@@ -6,15 +6,13 @@ Owns their names and defaults. Must not read anything else, nor import anything 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 Source = Literal["option", "code", "environment", "default"]
 """The origin of a value."""
 
 
-@dataclass(frozen=True, slots=True)
-class Variable:
+class Variable(NamedTuple):
     """A variable. default: its value if it is not set; '' for none. secret: its value is never shown."""
 
     name: str

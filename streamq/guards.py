@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from streamq.keys import VALUES
-from streamq.model.reply import COUNTERS
+from streamq.model.counts import COUNTERS
 
 OWN: Final = frozenset(
     {"enqueue", "enqueue_rich", "settle", "settle_rich", "fetch", "trim", "repair_counters"}

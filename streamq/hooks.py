@@ -9,20 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, ExitStack
-from typing import Any, Final, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar, get_args
 
-from streamq.calls.call import Call
-from streamq.context import Context
 from streamq.errors import UsageError
-from streamq.model.delivery import Delivery
-from streamq.model.outcome import OUTCOMES, Outcome
-from streamq.model.outcome import name_of as name_of  # noqa: PLC0414 - for hooks, which need the names of outcomes
-from streamq.model.task import NewTask
 from streamq.resources.kinds import made
+
+if TYPE_CHECKING:
+    from streamq.calls.call import Call
+    from streamq.context import Context
+    from streamq.model.delivery import Delivery
+    from streamq.model.outcome import Outcome
+    from streamq.model.task import NewTask
 
 R = TypeVar("R")
 TaskEndedState = Literal["completed", "retried", "dead", "cancelled", "expired", "handed_back"]
 Manager = AbstractContextManager[object] | AbstractAsyncContextManager[object]
+
+
+def name_of(outcome: Outcome) -> str:
+    """Return the name of an outcome, as it is in logs and metrics."""
+    from streamq.model import outcome as outcomes  # noqa: PLC0415 - a producer sees none
+
+    return outcomes.name_of(outcome)
 
 
 class Enqueue:
@@ -185,8 +193,8 @@ class Hooks:
 
     def listen(self, state: str, function: Callable[[TaskEnded], Any]) -> None:
         """Add a function that is told of outcomes. Raises UsageError."""
-        if state not in OUTCOMES.values():
-            raise UsageError(f"@app.on({state!r}): must be one of {', '.join(OUTCOMES.values())}")
+        if state not in get_args(TaskEndedState):
+            raise UsageError(f"@app.on({state!r}): must be one of {', '.join(get_args(TaskEndedState))}")
         if not callable(function) or made(function)[0] not in ("value", "awaited"):  # type: ignore[redundant-expr]
             raise UsageError(f"@app.on({state!r}): {function!r:.80} must be a function without a yield")
         self.listeners.setdefault(state, []).append(function)

@@ -17,7 +17,7 @@ from streamq.features import LANES, needing
 from streamq.model.task import NewTask
 from streamq.options.lane import NO_LANE, of_argument
 from streamq.options.task import TaskOptions
-from streamq.options.unique import Plan
+from streamq.options.unique_plan import Plan
 
 _UNASKED: Final = "unique"
 """The name of the lock in `joins`: true where the caller does not know whether the type has a rule."""

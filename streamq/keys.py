@@ -7,9 +7,8 @@ keys of a script are in one slot: `streamq:{shop:0}:email:high`. Does no I/O.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, fields
 from functools import lru_cache
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from streamq.namespace import DEFAULT_NAMESPACE, Namespace, namespace_of
 
@@ -36,8 +35,7 @@ SUCCESSOR_DUE_MS: Final = 99_999_999_999_999
 than anything can be scheduled."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(NamedTuple):
     """The properties of a kind of key.
 
     value: the type of value in Redis. mortal: it must have a lifetime; all others live forever, as their
@@ -53,14 +51,11 @@ class Kind:
 
 def _key(value: str, *, mortal: bool = False, tasks: bool = False, closing: Closing = "kept") -> Any:
     """Declare a key that a task type, or a shard, has one of: its name is that of the field."""
-    return field(
-        init=False, repr=False, compare=False, metadata={"kind": Kind(value, mortal, tasks, closing)}
-    )
+    return Kind(value, mortal, tasks, closing)
 
 
-def _name() -> Any:
-    """Declare a name that is not a key: the start of keys, or a channel."""
-    return field(init=False, repr=False, compare=False)
+def _kinds(keys: type) -> dict[str, Kind]:
+    return {name: kind for name, kind in vars(keys).items() if isinstance(kind, Kind)}
 
 
 MANY: Final = {
@@ -90,14 +85,10 @@ SCHEDULED_RESULTS: Final = 256
 """So many tasks that began in the schedule share one result hash, for the same reason."""
 
 
-@dataclass(frozen=True, slots=True)
 class TypeKeys:
-    """The keys of one task type in one shard. The scripts' headers describe their values."""
+    """The keys of one task type in one shard. The scripts' headers describe their values. Not to be changed:
+    they are shared."""
 
-    app: str
-    shard: int
-    type: str
-    base: str = field(init=False, repr=False)
     high: str = _key("stream", tasks=True, closing="empty")
     normal: str = _key("stream", tasks=True, closing="empty")
     low: str = _key("stream", tasks=True, closing="empty")
@@ -130,18 +121,27 @@ class TypeKeys:
     rules: str = _key("string")
     """The rules of its lanes and unique keys, as JSON: a registration by an older release takes them out of
     `policy`, and those that not all processes can obey yet are held here. See `lua/lib/rules_kept.lua`."""
-    done_channel: str = _name()
-    resolved: dict[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)
-    """The keys of scripts, by the script's SHA: see `scripts.Script.keys_of`."""
 
-    def __post_init__(self) -> None:
-        base = f"{shard_tag(self.app, self.shard)}:{self.type}"
-        object.__setattr__(self, "base", base)
+    def __init__(self, app: str, shard: int, task_type: str) -> None:
+        self.app = app
+        self.shard = shard
+        self.type = task_type
+        self.base = base = f"{shard_tag(app, shard)}:{task_type}"
+        self.resolved: dict[str, tuple[str, ...]] = {}
+        """The keys of scripts, by the script's SHA: see `scripts.Script.keys_of`."""
+        end = namespace_of(app).channels_end.removeprefix(":")
+        self.done_channel = f"{base}:done:{end}:" if end else f"{base}:done:"
         for name in TYPE_KINDS:
-            object.__setattr__(self, name, f"{base}:{name}")
-        object.__setattr__(self, "resolved", {})
-        end = namespace_of(self.app).channels_end.removeprefix(":")
-        object.__setattr__(self, "done_channel", f"{base}:done:{end}:" if end else f"{base}:done:")
+            setattr(self, name, f"{base}:{name}")
+
+    def __repr__(self) -> str:
+        return f"TypeKeys({self.app!r}, {self.shard}, {self.type!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TypeKeys) and other.base == self.base
+
+    def __hash__(self) -> int:
+        return hash(self.base)
 
     @property
     def streams(self) -> tuple[str, str, str, str]:
@@ -188,14 +188,9 @@ class TypeKeys:
         return self.done_channel + local
 
 
-@dataclass(frozen=True, slots=True)
 class ShardKeys:
-    """The keys of one shard that belong to no single task type."""
+    """The keys of one shard that belong to no single task type. Not to be changed: they are shared."""
 
-    app: str
-    shard: int
-    base: str = field(init=False, repr=False)
-    end: str = _name()
     types: str = _key("set")
     workers: str = _key("zset")
     heartbeats: str = _key("hash")
@@ -227,17 +222,27 @@ class ShardKeys:
     """Sorted set: flows by the time at which they are looked after next."""
     flow_names: str = _key("hash", closing="dropped")
     """Hash: `k<key>` -> the flow that was started with the key, and `i<flow>` -> the key."""
-    wake: str = _name()
-    """Channel: a task is due earlier than the daemons know."""
-    resolved: dict[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)
-    """The same for scripts that have no key of a task type."""
 
-    def __post_init__(self) -> None:
-        base, end = shard_tag(self.app, self.shard), namespace_of(self.app).channels_end
+    def __init__(self, app: str, shard: int) -> None:
+        self.app = app
+        self.shard = shard
+        self.base = base = shard_tag(app, shard)
+        self.end = end = namespace_of(app).channels_end
+        self.wake = f"{base}:wake{end}"
+        """Channel: a task is due earlier than the daemons know."""
+        self.resolved: dict[str, tuple[str, ...]] = {}
+        """The same for scripts that have no key of a task type."""
         for name in SHARD_KINDS:
-            object.__setattr__(self, name, f"{base}:{name}")
-        for name, value in {"base": base, "end": end, "wake": f"{base}:wake{end}", "resolved": {}}.items():
-            object.__setattr__(self, name, value)
+            setattr(self, name, f"{base}:{name}")
+
+    def __repr__(self) -> str:
+        return f"ShardKeys({self.app!r}, {self.shard})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ShardKeys) and other.base == self.base
+
+    def __hash__(self) -> int:
+        return hash(self.base)
 
     @property
     def events(self) -> str:
@@ -271,10 +276,6 @@ class ShardKeys:
     def control(self) -> str:
         """Channel: requests to workers; `cancel` in each shard, `shards` in the first."""
         return f"{self.base}:control{self.end}"
-
-
-def _kinds(keys: type[Any]) -> dict[str, Kind]:
-    return {one.name: one.metadata["kind"] for one in fields(keys) if "kind" in one.metadata}
 
 
 TYPE_KINDS: Final = _kinds(TypeKeys)
@@ -327,8 +328,7 @@ def type_pattern(app: str, task_type: str) -> str:
     return app_pattern(app)[:-1] + re.sub(r"([][*?\\])", r"\\\1", task_type) + ":*"
 
 
-@dataclass(frozen=True, slots=True)
-class KnownKey:
+class KnownKey(NamedTuple):
     """A key of streamq: its shard, its task type ('' if it belongs to the shard) and its kind."""
 
     shard: int

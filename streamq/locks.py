@@ -13,7 +13,7 @@ import orjson
 from streamq.features import UNIQUE, needing
 from streamq.keys import GROUP
 from streamq.model.task import IdempotencyKey, NewTask
-from streamq.options.unique import Plan
+from streamq.options.unique_plan import Plan
 
 _CLAIM: Final = re.compile(rb"\xa1u\xb0([\x00-\xff]{16})", re.DOTALL)
 """MessagePack: the text u, then a text of 16 bytes."""

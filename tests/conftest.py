@@ -6,9 +6,11 @@ binary is on the PATH. Each test starts with an empty server and must leave no k
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import shutil
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, MutableSet
 from pathlib import Path
 
 import pytest
@@ -133,11 +135,25 @@ def app(url: str) -> Iterator[StreamQ]:
     found.close()
 
 
-@pytest_asyncio.fixture(autouse=True)
-async def closed(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    """Every app that a test makes is closed in the test's event loop."""
+@pytest.fixture(autouse=True)
+def closed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every app that a test makes is closed, in the test's event loop if it has one."""
     made: set[StreamQ] = set()
     monkeypatch.setattr(queue, "_APPS", made)
+    if inspect.iscoroutinefunction(request.function):
+        request.getfixturevalue("closed_in_the_loop")
     yield
-    for app in made:
-        await app.aclose()
+    if made:
+        asyncio.run(_close(made))
+
+
+@pytest_asyncio.fixture
+async def closed_in_the_loop() -> AsyncIterator[None]:
+    """An event loop costs a millisecond: a plain test needs none unless it leaves an app."""
+    yield
+    await _close(queue._APPS)
+
+
+async def _close(made: MutableSet[StreamQ]) -> None:
+    while made:
+        await made.pop().aclose()

@@ -12,7 +12,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, Unpack
 
 from streamq import blocking, environment
-from streamq.app.bound_task import Bound, bound_to, remote_handler
+from streamq.app.binding import bound_to
+from streamq.app.bound_task import Bound, remote_handler
 from streamq.app.context_home import ContextHome
 from streamq.app.enqueuer import Enqueuer
 from streamq.app.handle import TaskHandle
@@ -28,13 +29,10 @@ from streamq.environment import Source
 from streamq.errors import InvalidOption, PayloadError
 from streamq.forking import after_fork
 from streamq.hooks import Hook, Hooks
-from streamq.model.outcome import OUTCOMES
 from streamq.model.task import TaskId
 from streamq.namespace import with_ring
 from streamq.options.call import per_call
 from streamq.options.checks import Duration, seconds
-from streamq.options.service import WorkerOptions
-from streamq.options.typed import PerCall
 from streamq.payloads.compression import Compression
 from streamq.payloads.pipeline import pipeline_for
 from streamq.payloads.stage import About
@@ -52,6 +50,7 @@ if TYPE_CHECKING:
     from streamq.control.idle import Scope
     from streamq.control.inspector import AsyncInspector, Inspector
     from streamq.control.schedules import AsyncSchedules, Schedules
+    from streamq.options.typed import PerCall
     from streamq.payloads.keyring import KeyRing
     from streamq.worker.worker import Worker
 
@@ -369,7 +368,8 @@ class StreamQ(Registrar, HookDecorators):
 
         The options are those of `streamq worker`. Raises what the worker fails with at its start.
         """
-        from streamq.worker.embedded_worker import run_worker  # noqa: PLC0415 - a producer does not pay for it
+        from streamq.options.service import WorkerOptions  # noqa: PLC0415 - a producer does not pay for it
+        from streamq.worker.embedded_worker import run_worker  # noqa: PLC0415 - as above
 
         options = WorkerOptions(
             concurrency=concurrency,
@@ -423,7 +423,11 @@ def _ring(keys: KeyRing | None) -> KeyRing | None:
 
 def _tracer(app: str, tracing: Tracing | None) -> Tracer | None:
     mode: Any = tracing or environment.TRACING.explicit()
-    return Tracer(app, mode, OUTCOMES) if mode else None
+    if not mode:
+        return None
+    from streamq.model.outcome import OUTCOMES  # noqa: PLC0415 - of a worker
+
+    return Tracer(app, mode, OUTCOMES)
 
 
 _APPS: weakref.WeakSet[StreamQ] = weakref.WeakSet()

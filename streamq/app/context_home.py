@@ -6,18 +6,21 @@ Owns only which of them does what: a context knows nothing of streamq but this.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from streamq.app.bound_task import Bound
 from streamq.app.enqueuer import Enqueuer
-from streamq.app.follow_ups import FollowUps
 from streamq.app.handle import TaskHandle
-from streamq.app.live import Live
-from streamq.app.steps import Steps
 from streamq.model.delivery import Delivery
-from streamq.model.effect import FollowUp
 from streamq.registry.registry import Registry
 from streamq.transport.address import Address
+
+if TYPE_CHECKING:
+    from streamq.app.follow_ups import FollowUps
+    from streamq.app.live import Live
+    from streamq.app.steps import Steps
+    from streamq.model.effect import FollowUp
 
 
 class ContextHome:
@@ -25,8 +28,18 @@ class ContextHome:
 
     def __init__(self, registry: Registry, enqueuer: Enqueuer) -> None:
         self._registry, self._enqueuer = registry, enqueuer
-        self._follow_ups = FollowUps(registry, enqueuer)
-        self._live = Live(registry, enqueuer)
+
+    @cached_property
+    def _follow_ups(self) -> FollowUps:
+        from streamq.app.follow_ups import FollowUps  # noqa: PLC0415 - a producer has none
+
+        return FollowUps(self._registry, self._enqueuer)
+
+    @cached_property
+    def _live(self) -> Live:
+        from streamq.app.live import Live  # noqa: PLC0415 - as above
+
+        return Live(self._registry, self._enqueuer)
 
     @property
     def server(self) -> Address:
@@ -45,6 +58,8 @@ class ContextHome:
 
     def steps(self, task: Delivery, worker: str) -> Steps:
         """Return the steps of an attempt that has made none yet."""
+        from streamq.app.steps import Steps  # noqa: PLC0415 - as above
+
         return Steps(self._registry, self._enqueuer, task, worker)
 
     def progress(self, task: Delivery, worker: str, done: float, total: float | None, text: str) -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from streamq.app.batch import EXISTS, Batch, Group, checked
-from streamq.app.bound_task import Bound, Route, by_name_in_lane, rejoined
+from streamq.app.bound_task import Bound, Route, in_another_program
 from streamq.app.handle import TaskHandle
 from streamq.app.pool_watch import PoolWatch
 from streamq.app.refusals import refuse
@@ -199,7 +199,7 @@ class Enqueuer:
             return self._destinations[self._client.next_shard()]
         if route.split and several:
             raise _two_homes(route)
-        if several and route.shard_key is not None and by_name_in_lane(item):
+        if several and route.shard_key is not None and _names_its_lane(item):
             rules = yield from flows.policy_rules(self._registry, item.handler.name, 0)
             if rules.whole:  # what limits the whole type has one home
                 route = route._replace(shard_key=item.handler.name)
@@ -219,6 +219,8 @@ class Enqueuer:
         for n in batch.unjoined():
             item, before = batch.at(n)
             rules = yield from flows.policy_rules(self._registry, item.handler.name, before.shard)
+            from streamq.app.joined_task import rejoined  # noqa: PLC0415 - few types have such rules
+
             again = rejoined(item, rules, self._registry.name)
             route = again.route
             moves = route is not None and (route.lock or route.shard_key or again.task.key is not None)
@@ -255,6 +257,11 @@ class Enqueuer:
             return answers
 
         return await await_within((around(call) for around in self._hooks.aenqueue), send)
+
+
+def _names_its_lane(item: Bound[Any]) -> bool:
+    """Return whether a call names its lane, of a type whose code is in another program."""
+    return item.handler.function is in_another_program and '"lane"' in item.task.joins
 
 
 def _two_homes(route: Route) -> InvalidOption:

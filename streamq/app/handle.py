@@ -17,7 +17,6 @@ from streamq.blocking import refuse
 from streamq.calls import producer as producer_calls
 from streamq.calls.call import Call
 from streamq.calls.locate import locate
-from streamq.client import signals
 from streamq.client.loop_clients import AsyncClients
 from streamq.client.sync_client import Client
 from streamq.errors import (
@@ -187,6 +186,8 @@ class TaskHandle(Generic[R]):
         return await self._asyncs.current().drive(self._signal(name, value))
 
     def _signal(self, name: str, value: object) -> Flow[SignalAnswer]:
+        from streamq.client import signals  # noqa: PLC0415 - few tasks wait for a signal
+
         raw = signals.encoded(value, self._pipeline, self._app, self._id, signals.checked_name(name))
         return signals.give(self._keys, self._id, name, raw)
 

@@ -6,12 +6,14 @@ Owns how a function becomes a handler. Where the handler is kept is up to the su
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, ParamSpec, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from streamq.app.task_type import Decorator, TaskType
 from streamq.options.task import task_options
-from streamq.options.typed import Policy
 from streamq.registry.handler import Handler
+
+if TYPE_CHECKING:
+    from streamq.options.typed import Policy
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -8,16 +8,19 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Protocol, TypeVar, Unpack, overload
 
-from streamq.app.bound_task import Bound, bound_to, bound_to_outputs, lock_of
+from streamq.app.binding import bound_to, bound_to_outputs
+from streamq.app.bound_task import Bound, lock_of
 from streamq.app.handle import TaskHandle
 from streamq.errors import InvalidOption
 from streamq.item import Item
 from streamq.model.output import NamesOutputs
 from streamq.options.call import CallOptions, per_call
-from streamq.options.typed import PerCall
 from streamq.registry.handler import Handler
 from streamq.registry.redefinition import redefined
-from streamq.registry.upcasting import Upcaster
+
+if TYPE_CHECKING:
+    from streamq.options.typed import PerCall
+    from streamq.registry.upcasting import Upcaster
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -24,7 +24,7 @@ from streamq.calls.call import all_streams
 from streamq.errors import ServerError
 from streamq.flow import Flow, Pause, ask, in_turn
 from streamq.keys import HOLDING, OF_FLOWS, KnownKey, TypeKeys, shard_keys, type_keys
-from streamq.model.reply import Counts
+from streamq.model.counts import Counts
 from streamq.model.task import TYPE_PATTERN
 
 LISTED: Final = 1000

@@ -13,7 +13,7 @@ from typing import Final, Literal, NamedTuple, get_args
 
 from streamq.calls.call import DEFAULT_LEASE_MS, Arg, Call, Reply, build, pairs, text
 from streamq.keys import GROUP, TypeKeys, shard_keys
-from streamq.model.reply import COUNTERS
+from streamq.model.counts import COUNTERS
 
 BYTES: Final = 65536
 """A step of a walk ends after reading this many bytes: payloads may be of any size."""

@@ -18,7 +18,7 @@ from streamq.calls.call import (
     text,
 )
 from streamq.keys import GROUP, ShardKeys, TypeKeys
-from streamq.model.reply import Counts
+from streamq.model.counts import Counts
 from streamq.namespace import DEFAULT_NAMESPACE, Namespace
 from streamq.shards import AppRecord
 

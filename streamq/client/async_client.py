@@ -18,7 +18,7 @@ from streamq.calls import producer as producer_calls
 from streamq.calls import question as question_calls
 from streamq.calls.call import Call
 from streamq.calls.producer import NeedsLane, NotJoined, ShardClosed
-from streamq.client import flows, lanes
+from streamq.client import flows
 from streamq.client.base import Base
 from streamq.client.waiting import Waiting
 from streamq.errors import OutcomeUnknown, RedisUnavailable
@@ -167,10 +167,7 @@ class _GroupCommit:
         except NeedsLane as needs:
             if self._client.registry.shards > 1:  # another shard may be its home
                 return [Unjoined()] * len(tasks)
-            return await self._call(self._named(tasks, needs), patience)
-
-    def _named(self, tasks: Sequence[NewTask], needs: NeedsLane) -> list[NewTask]:
-        return lanes.named(tasks, needs.argument, self._type, self._client.registry.name)
+            return await self._call(self._client.with_lanes(self._type, tasks, needs), patience)
 
     async def _send_all(self) -> None:
         try:
@@ -302,6 +299,6 @@ class _DurableGroupCommit(_GroupCommit):
         except NeedsLane as needs:
             if self._client.registry.shards > 1:  # another shard may be its home
                 return [Unjoined()] * len(tasks)
-            return await self._call(self._named(tasks, needs), patience)
+            return await self._call(self._client.with_lanes(self._type, tasks, needs), patience)
         finally:
             self._writers.give(writer)

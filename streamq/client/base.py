@@ -10,11 +10,12 @@ import time
 from collections.abc import Sequence
 
 from streamq.calls.call import Call
+from streamq.calls.producer import NeedsLane
 from streamq.client import flows
 from streamq.client.durability import LONGEST_WAIT, Confirmation
 from streamq.flow import Flow
 from streamq.keys import ShardKeys, TypeKeys, shard_keys, type_keys
-from streamq.model.task import Answer
+from streamq.model.task import Answer, NewTask
 from streamq.options.checks import Durability
 from streamq.registry.registry import Registry
 from streamq.transport.address import Address
@@ -45,6 +46,12 @@ class Base:
     def next_shard(self) -> int:
         """Return the shard of the next task that may go to any."""
         return next(self._calls) % self.registry.shards
+
+    def with_lanes(self, task_type: str, tasks: Sequence[NewTask], needs: NeedsLane) -> list[NewTask]:
+        """Return tasks that were sent by name with the lanes that their arguments name. Raises UsageError."""
+        from streamq.client import lanes  # noqa: PLC0415 - few types have lanes
+
+        return lanes.named(tasks, needs.argument, task_type, self.registry.name)
 
     def _durably(
         self, keys: TypeKeys, call: Call[list[Answer]], durability: Durability

@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
-from streamq import joining
 from streamq.calls import producer as producer_calls
 from streamq.calls.call import Call
 from streamq.calls.producer import ShardClosed
 from streamq.client.durability import Confirmation
 from streamq.errors import DecodeError, RedisError, ServerError, ServerTooOld
 from streamq.flow import Ask, Flow, ask
-from streamq.joining import Rules
 from streamq.keys import TypeKeys, shard_keys, type_keys
 from streamq.model.task import Answer, Conflict, Duplicate, IdempotencyKey, TaskId
 from streamq.options.checks import LONGEST_WINDOW, Durability
 from streamq.registry.redefinition import importable
 from streamq.registry.registry import Registry
 from streamq.shards import AppRecord
+
+if TYPE_CHECKING:
+    from streamq.joining import Rules
 
 R = TypeVar("R")
 
@@ -122,6 +123,8 @@ def home_of_lock(
 def policy_rules(registry: Registry, task_type: str, shard: int) -> Flow[Rules]:
     """Return the rules of a type as its policy in Redis has them. Raises ServerError if this release cannot
     read the rule of its unique keys: a task without its lock could run twice."""
+    from streamq import joining  # noqa: PLC0415 - few calls by name need it
+
     known = registry.rules.get(task_type)
     if known is not None and time.monotonic() - known[1] < FRESH:
         return known[0]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from streamq.calls import producer as producer_calls
 from streamq.calls.locate import locate
 from streamq.calls.producer import NeedsLane, NotJoined, ShardClosed
-from streamq.client import flows, lanes
+from streamq.client import flows
 from streamq.client.base import Base
 from streamq.flow import Flow, drive
 from streamq.keys import TypeKeys
@@ -84,9 +84,7 @@ class Client(Base):
             except NeedsLane as needs:
                 if self.registry.shards > 1:  # another shard may be its home
                     return [Unjoined()] * len(batch)
-                return self._send(
-                    task_type, shard, lanes.named(batch, needs.argument, task_type, self.registry.name)
-                )
+                return self._send(task_type, shard, self.with_lanes(task_type, batch, needs))
             except ShardClosed:
                 return self.drive(flows.reopen(self.registry.name, shard, call))
         except NotJoined:
@@ -110,9 +108,9 @@ class Client(Base):
             except NotJoined:
                 return [Unjoined()] * len(batch)
             except NeedsLane as needs:
-                if self.registry.shards > 1:
+                if self.registry.shards > 1:  # another shard may be its home
                     return [Unjoined()] * len(batch)
-                return send(lanes.named(batch, needs.argument, task_type, self.registry.name))
+                return send(self.with_lanes(task_type, batch, needs))
             finally:
                 self._writers.give(writer)
 

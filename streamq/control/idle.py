@@ -18,7 +18,7 @@ from streamq.client.sync_client import Client
 from streamq.errors import RedisUnavailable, UnknownTaskType
 from streamq.flow import Ask, Flow
 from streamq.keys import shard_keys, type_keys
-from streamq.model.reply import Counts
+from streamq.model.counts import Counts
 from streamq.options.checks import Duration, seconds
 from streamq.registry.handler import check_name
 

@@ -31,7 +31,7 @@ from streamq.errors import RedisUnavailable
 from streamq.flow import Flow, ask, drive, in_turn
 from streamq.heartbeat import WorkerInfo
 from streamq.keys import shard_keys, type_keys
-from streamq.model.reply import COUNTERS, Counts
+from streamq.model.counts import COUNTERS, Counts
 from streamq.model.task import State
 from streamq.namespace import namespace_of, with_ring
 from streamq.shards import MOST, AppRecord

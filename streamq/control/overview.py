@@ -19,7 +19,7 @@ from streamq.errors import RedisError
 from streamq.flow import Flow, ask, in_turn
 from streamq.heartbeat import WorkerInfo
 from streamq.keys import type_keys
-from streamq.model.reply import COUNTERS, Counts
+from streamq.model.counts import COUNTERS, Counts
 from streamq.stored import count
 from streamq.telemetry.counters import Snapshot
 

@@ -29,7 +29,7 @@ from streamq.model.reply import Note
 from streamq.model.task import LETTER, NewTask, TaskId
 from streamq.options.checks import Duration, moment_ms
 from streamq.options.schedule import GRACE, Cron, Every, Misfire, Overlap, Schedule
-from streamq.options.unique import DEBOUNCE
+from streamq.options.unique_plan import DEBOUNCE
 from streamq.payloads.pipeline import opened
 from streamq.payloads.ring import index_key
 from streamq.payloads.stage import About

@@ -19,7 +19,7 @@ from streamq.flow import Flow, ask
 from streamq.keys import TypeKeys, type_keys
 from streamq.model.task import TaskId
 from streamq.options.checks import key_text
-from streamq.options.unique import Plan
+from streamq.options.unique_plan import Plan
 from streamq.payloads.ring import index_key
 from streamq.stored import count
 

@@ -25,7 +25,7 @@ from streamq.errors import RedisError
 from streamq.flow import adrive
 from streamq.heartbeat import WorkerInfo
 from streamq.keys import ShardKeys, TypeKeys
-from streamq.model.reply import Counts
+from streamq.model.counts import Counts
 from streamq.telemetry import logs
 from streamq.transport.async_transport import AsyncTransport
 

@@ -14,12 +14,12 @@ from streamq.model.delivery import Overrides
 from streamq.model.task import Priority
 from streamq.options.checks import IDEMPOTENCY_WINDOW, Durability, reject_unknown
 from streamq.options.table import PER_CALL
-from streamq.options.unique import Unique
 
 if TYPE_CHECKING:
     from typing import Unpack
 
     from streamq.options.typed import PerCall
+    from streamq.options.unique import Unique
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ Owns its text form. Does not count: the enqueue script does.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from streamq.errors import InvalidOption
 from streamq.options.checks import Duration, seconds, whole
@@ -42,3 +42,8 @@ class RateLimit:
             )
         text = period if period[:1].isdigit() else "1" + period
         return cls(int(count), seconds(text, "rate_limit", least=0.001))
+
+
+def rate_limit(value: object, _name: str) -> RateLimit | None:
+    """Return the rate limit of a policy. Raises InvalidOption."""
+    return RateLimit.parse(cast("RateLimit | str | None", value))

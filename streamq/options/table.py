@@ -6,11 +6,11 @@ Its static type is declared in `typed`, and in TaskOptions or CallOptions; a tes
 
 from __future__ import annotations
 
+from importlib import import_module
 from types import UnionType
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 from streamq.model.task import PRIORITIES
-from streamq.options.batch import batch
 from streamq.options.checks import (
     Check,
     callable_or_none,
@@ -28,11 +28,6 @@ from streamq.options.checks import (
     whole,
     window_ms,
 )
-from streamq.options.lane import cost, lane, lane_name, start_rate
-from streamq.options.placement import label, resources
-from streamq.options.rate import RateLimit
-from streamq.options.schedule import schedule
-from streamq.options.unique import unique, window
 
 
 class Option(NamedTuple):
@@ -61,8 +56,24 @@ def _seconds(least: float) -> Check:
     return lambda value, name: seconds(value, name, least=least)
 
 
-def _rate(value: object, _name: str) -> RateLimit | None:
-    return RateLimit.parse(cast("RateLimit | str | None", value))
+def _in(module: str, name: str) -> Check:
+    """Return a check of a module that is loaded when the option is first given: most programs never do."""
+
+    def check(value: object, option: str) -> object:
+        found: Check = getattr(import_module(module), name)
+        return found(value, option)
+
+    return check
+
+
+_rate: Final = _in("streamq.options.rate", "rate_limit")
+_batch: Final = _in("streamq.options.batch", "batch")
+_lane, _lane_name, _cost, _start_rate = (
+    _in("streamq.options.lane", name) for name in ("lane", "lane_name", "cost", "start_rate")
+)
+_label, _resources = (_in("streamq.options.placement", name) for name in ("label", "resources"))
+_schedule: Final = _in("streamq.options.schedule", "schedule")
+_unique, _window = (_in("streamq.options.unique", name) for name in ("unique", "window"))
 
 
 def _whole(least: int) -> Check:
@@ -125,25 +136,25 @@ OPTIONS: Final = (
         "or this many replicas.", per_call=True,
     ),
     Option(
-        "schedule", schedule, "run it again and again: Cron, Every or a Schedule of them",
+        "schedule", _schedule, "run it again and again: Cron, Every or a Schedule of them",
         "The handler is called without arguments; workers register the schedule when they start.",
     ),
     Option(
-        "unique", or_none(unique), "one task at a time for each key",
+        "unique", or_none(_unique), "one task at a time for each key",
         "Unique(by=('customer_id',)): the arguments that make up the key, until when it is held, and what a "
         "call does if it is held. True: all arguments. False: no key. In options() also the text of a key.",
         per_call=True, metavar="KEY",
     ),
     Option(
-        "debounce", or_none(window), "run this long after the last call of the key",
+        "debounce", or_none(_window), "run this long after the last call of the key",
         "With the last call's arguments.", per_call=True, metavar="DURATION",
     ),
     Option(
-        "max_wait", or_none(window), "how long debounce may wait after the first call",
+        "max_wait", or_none(_window), "how long debounce may wait after the first call",
         "None: no limit.", per_call=True, metavar="DURATION",
     ),
     Option(
-        "throttle", or_none(window), "run the first call of the key, and no other within this time",
+        "throttle", or_none(_window), "run the first call of the key, and no other within this time",
         "The other calls return the handle of that task.", per_call=True, metavar="DURATION",
     ),
     Option(
@@ -164,7 +175,7 @@ OPTIONS: Final = (
         '"refuse" makes a dead letter of the task, "ignore" drops the argument.',
     ),
     Option(
-        "lane", lane, "what waits together, by the value of an argument: Lane('customer_id', running=2)",
+        "lane", _lane, "what waits together, by the value of an argument: Lane('customer_id', running=2)",
         "Limits, a rate, fair share or order by lane: see Lane.",
     ),
     Option(
@@ -172,12 +183,12 @@ OPTIONS: Final = (
         "Over all workers; the rest waits in its lanes. None is no limit.",
     ),
     Option(
-        "start_rate", or_none(start_rate), "how many may start in a time: 50/s, 100/1m",
+        "start_rate", or_none(_start_rate), "how many may start in a time: 50/s, 100/1m",
         "Over all workers; the rest waits in its lanes. `rate_limit` refuses at enqueue instead. None is no "
         "limit.",
     ),
     Option(
-        "queue", label, "a label that workers choose types by: streamq worker --queues media,default",
+        "queue", _label, "a label that workers choose types by: streamq worker --queues media,default",
     ),
     Option(
         "within", or_none(_seconds(0.001)), "how soon a task should start",
@@ -189,15 +200,15 @@ OPTIONS: Final = (
         "None: as many as it has slots. `running` limits all workers together.",
     ),
     Option(
-        "resources", or_none(resources), "what a task needs of its worker: {'gpu': 1}",
+        "resources", or_none(_resources), "what a task needs of its worker: {'gpu': 1}",
         "Against streamq worker --resources gpu=2. A worker that has too little leaves the type to others.",
     ),
     Option(
-        "pool", or_none(label), "run it on the workers of this pool: streamq worker --pools eu",
+        "pool", or_none(_label), "run it on the workers of this pool: streamq worker --pools eu",
         "The task has its own queue and limits there.", policy=False, per_call=True,
     ),
     Option(
-        "batch", or_none(batch), "call the handler with many tasks at once: Batch(100, linger='2s')",
+        "batch", or_none(_batch), "call the handler with many tasks at once: Batch(100, linger='2s')",
         "It takes a list of items, and each task has its own outcome: see Batch.",
     ),
     Option(
@@ -209,10 +220,10 @@ OPTIONS: Final = (
         policy=False, per_call=True, field="at_ms", metavar="TIME",
     ),
     Option(
-        "lane", lane_name, "the lane it waits in, where its type has lanes", policy=False, per_call=True,
+        "lane", _lane_name, "the lane it waits in, where its type has lanes", policy=False, per_call=True,
     ),
     Option(
-        "cost", cost, "what it counts for in its lane's rate and share (default 1)",
+        "cost", _cost, "what it counts for in its lane's rate and share (default 1)",
         policy=False, per_call=True, metavar="NUMBER",
     ),
     Option(

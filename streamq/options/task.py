@@ -7,17 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from streamq.errors import InvalidOption
-from streamq.model.task import Priority
-from streamq.options.batch import Batch
-from streamq.options.checks import Durability, Executor, Extra, reject_unknown
-from streamq.options.lane import Lane, StartRate, gate
-from streamq.options.rate import RateLimit
-from streamq.options.schedule import Schedule
+from streamq.options.checks import reject_unknown
 from streamq.options.table import POLICY, descriptions
-from streamq.options.unique import Unique, plan, unique_options
+from streamq.options.unique_plan import plan, unique_options
+
+if TYPE_CHECKING:
+    from streamq.model.task import Priority
+    from streamq.options.batch import Batch
+    from streamq.options.checks import Durability, Executor, Extra
+    from streamq.options.lane import Lane, StartRate
+    from streamq.options.rate import RateLimit
+    from streamq.options.schedule import Schedule
+    from streamq.options.unique import Unique
 
 NO_BACKLOG_LIMIT = 999_999_999_999_999
 """More than any queue holds, and as many digits as a script reads."""
@@ -85,6 +89,8 @@ class TaskOptions:
             stored["rich"], stored["unique"] = "1", lock.stored()
             stored.setdefault("max_backlog", _NO_BACKLOG)
         if self.gated:
+            from streamq.options.lane import gate  # noqa: PLC0415 - few types have limits
+
             stored["gate"] = gate(self.running, self.start_rate, self.lane)
             # A producer that does not know of the lanes must be told: see enqueue.lua.
             stored.setdefault("max_backlog", str(NO_BACKLOG_LIMIT))

@@ -5,21 +5,21 @@ Owns static types only: nothing here is checked at run time.
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, TypedDict
-
-from streamq.model.task import Priority
-from streamq.options.batch import Batch
-from streamq.options.checks import Durability, Duration, Executor, Extra
-from streamq.options.lane import Lane, StartRate
-from streamq.options.rate import RateLimit
-from streamq.options.schedule import Cron, Every, Schedule
-from streamq.options.unique import Unique
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
 
     from tenacity import RetryCallState
+
+    from streamq.model.task import Priority
+    from streamq.options.batch import Batch
+    from streamq.options.checks import Durability, Duration, Executor, Extra
+    from streamq.options.lane import Lane, StartRate
+    from streamq.options.rate import RateLimit
+    from streamq.options.schedule import Cron, Every, Schedule
+    from streamq.options.unique import Unique
 
 
 class Policy(TypedDict, total=False):

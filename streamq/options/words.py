@@ -15,12 +15,13 @@ from streamq.options.lane import Lane, StartRate
 from streamq.options.rate import RateLimit
 from streamq.options.schedule import Schedule
 from streamq.options.unique import Unique
+from streamq.options.unique_plan import HasUniqueOptions
 
 _UNITS: Final = (("d", 86400), ("h", 3600), ("min", 60))
 _LONGEST: Final = 200
 
 
-class Policy(Protocol):
+class Policy(HasUniqueOptions, Protocol):
     """What the sentences are made of: TaskOptions."""
 
     @property
@@ -55,16 +56,6 @@ class Policy(Protocol):
     def durability(self) -> str: ...
     @property
     def schedule(self) -> Schedule | None: ...
-    @property
-    def unique(self) -> Unique | str | bool | None: ...
-    @property
-    def debounce(self) -> float | None: ...
-    @property
-    def max_wait(self) -> float | None: ...
-    @property
-    def throttle(self) -> float | None: ...
-    @property
-    def trailing(self) -> bool | None: ...
     @property
     def lane(self) -> Lane | None: ...
     @property

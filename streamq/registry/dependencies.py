@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from streamq.errors import InvalidDependency
-from streamq.resources.declared import DependencyOverrides
+from streamq.resources.declared import DependencyOverrides, Provider
 from streamq.resources.depends import Dependency
 from streamq.resources.parameters import of_parameter
-from streamq.resources.plan import DependencyPlan, compiled
+
+if TYPE_CHECKING:
+    from streamq.resources.plan import DependencyPlan
 
 
 class Dependencies:
@@ -22,7 +24,7 @@ class Dependencies:
 
     def __init__(self, declared: dict[str, Dependency], *, is_async: bool) -> None:
         self._declared, self._is_async = declared, is_async
-        self._plan = compiled(declared, {}, is_async=is_async)
+        self._plan = self._compiled({})
         self._version = 0
 
     @property
@@ -33,9 +35,14 @@ class Dependencies:
     def plan(self, overrides: DependencyOverrides) -> DependencyPlan:
         """Return the plan with these overrides. Raises InvalidDependency."""
         if self._version != overrides.version:
-            self._plan = compiled(self._declared, overrides, is_async=self._is_async)
+            self._plan = self._compiled(overrides)
             self._version = overrides.version
         return self._plan
+
+    def _compiled(self, overrides: Mapping[Provider, Callable[..., Any]]) -> DependencyPlan:
+        from streamq.resources.plan import compiled  # noqa: PLC0415 - most handlers have no dependency
+
+        return compiled(self._declared, overrides, is_async=self._is_async)
 
     def unannotated(self, function: object) -> object:
         """Return an object with the function's annotations, but those of dependencies: the types of these may

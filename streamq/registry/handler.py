@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -25,14 +25,16 @@ from streamq.hooks import NO_HOOKS, Manager
 from streamq.model.delivery import Delivery
 from streamq.model.task import NAME_PATTERN, TYPE_PATTERN
 from streamq.options.task import TaskOptions
-from streamq.options.unique import Plan, plan, unique_options
+from streamq.options.unique_plan import Plan, plan, unique_options
 from streamq.payloads.pipeline import Pipeline, opened
 from streamq.payloads.stage import MOST, About
 from streamq.registry import batching, dependencies
 from streamq.registry.upcasting import Upcaster, fitted
 from streamq.resources.declared import Resources
-from streamq.resources.plan import DependencyPlan
 from streamq.wording import listed
+
+if TYPE_CHECKING:
+    from streamq.resources.plan import DependencyPlan
 
 
 class Handler:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType, MethodType
@@ -21,12 +20,12 @@ _UNBOUND = object()
 _MAIN = ("__main__", "__mp_main__")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Run:
     """One execution of a module or a cell: its code, and the name it runs under."""
 
-    code: CodeType
-    name: str
+    def __init__(self, code: CodeType, name: str) -> None:
+        self.code = code
+        self.name = name
 
     def repeats(self, other: Run) -> bool:
         """Return whether this is another execution of the same source."""

@@ -7,12 +7,11 @@ handler. Must not do I/O, nor know how a handler is executed.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from streamq.context import Home
 from streamq.errors import DuplicateTaskType, InvalidOption, UnknownTaskType, UsageError
 from streamq.hooks import NO_HOOKS, Hooks
-from streamq.joining import Rules
 from streamq.namespace import DEFAULT_NAMESPACE, Namespace
 from streamq.options.checks import whole
 from streamq.payloads.pipeline import Pipeline
@@ -24,6 +23,9 @@ from streamq.resources.lifespan import Lifespan
 from streamq.shards import MOST, AppRecord
 from streamq.telemetry.traces import Tracer
 from streamq.wording import listed
+
+if TYPE_CHECKING:
+    from streamq.joining import Rules
 
 
 def _shown(handler: Handler) -> str:

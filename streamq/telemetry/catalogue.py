@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from streamq.model.reply import COUNTERS
+from streamq.model.counts import COUNTERS
 
 Kind = Literal["counter", "gauge", "histogram"]
 Merge = Literal["sum", "max"]

@@ -7,12 +7,10 @@ address is: see `address`.
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 from streamq.errors import InvalidURL
@@ -69,8 +67,7 @@ OPTIONS: Final[Options] = {
 SENTINEL_OPTIONS: Final[Options] = {**OPTIONS, "sentinel_username": str, "sentinel_password": str}
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(NamedTuple):
     """The parts of a URL, still as written."""
 
     scheme: str
@@ -184,6 +181,8 @@ def query(parts: Parts, known: Options) -> dict[str, Any]:
 
 def _unknown_option(name: str, number: int, known: Iterable[str]) -> str:
     """Return the error text. The name is not repeated: after a ? in a password it is the rest of that."""
+    import difflib  # noqa: PLC0415 - only for a mistake
+
     near = difflib.get_close_matches(name[:80], list(known), 1)
     hint = f"Did you mean {near[0]!r}?" if near else f"Known are {', '.join(sorted(known))}"
     return f"invalid server URL: its option number {number} is unknown. {hint} (a password's ? is %3F)"

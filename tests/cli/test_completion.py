@@ -58,7 +58,7 @@ def environment(folder: Path) -> dict[str, str]:
     return os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "HOME": str(folder)}
 
 
-@pytest.fixture(params=["bash", "fish"])
+@pytest.fixture(params=["bash", pytest.param("fish", marks=pytest.mark.long)])
 def complete(request: pytest.FixtureRequest, tmp_path: Path) -> Complete:
     """What a shell offers at the end of a line."""
     source = script(request.param, tmp_path)
@@ -130,7 +130,7 @@ def test_files(complete: Complete, tmp_path: Path) -> None:
         assert complete("streamq enqueue email --file=tas")[0].endswith("tasks.jsonl")
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh"])
+@pytest.mark.parametrize("shell", [pytest.param("bash", marks=pytest.mark.long), "zsh"])
 def test_tab(shell: str, tmp_path: Path, shard: Shard) -> None:
     """What is typed reaches the command whole."""
     source, told = script(shell, tmp_path), tmp_path / "told"

@@ -104,7 +104,7 @@ def wait_gone(session: Session) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_it_runs_everything_and_leaves_nothing(start: Callable[..., Session], number: int) -> None:
     session = start("--sample")
     session.until("sample    | greet:0:", times=3)

@@ -20,7 +20,7 @@ from streamq.doctor.check import fault, ok
 from streamq.errors import UsageError
 from streamq.heartbeat import WorkerInfo
 from streamq.keys import type_keys
-from streamq.model.reply import Counts
+from streamq.model.counts import Counts
 from tests.dashboard.shop import DAEMON, TRUSTED
 from tests.dashboard.test_pages import client
 from tests.running import tending, until

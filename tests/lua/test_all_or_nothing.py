@@ -34,7 +34,7 @@ from streamq.model.outcome import Cancelled, Completed, Died, Expired, HandedBac
 from streamq.model.reply import Note
 from streamq.model.task import Accepted, IdempotencyKey, NewTask, TaskId
 from streamq.options.schedule import Every, Schedule
-from streamq.options.unique import Plan
+from streamq.options.unique_plan import Plan
 from streamq.schedules.definition import defined
 from streamq.schedules.plan import Move
 from streamq.schedules.state import State

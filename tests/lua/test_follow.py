@@ -14,10 +14,10 @@ from streamq.calls.call import Call
 from streamq.calls.locate import locate
 from streamq.errors import ServerError
 from streamq.keys import TypeKeys, type_keys
+from streamq.model.counts import Counts
 from streamq.model.delivery import Delivery, Entry
 from streamq.model.effect import Follow, FollowUp
 from streamq.model.outcome import Cancelled, Completed, Died, HandedBack, Outcome, Retried, Settlement
-from streamq.model.reply import Counts
 from streamq.model.task import IdempotencyKey, NewTask
 from tests.lua.shard import Shard
 

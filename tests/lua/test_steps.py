@@ -15,7 +15,7 @@ from streamq.model.effect import Stepped, Suspend
 from streamq.model.outcome import Cancelled, Completed, Died, HandedBack, Outcome, Retried, Settlement
 from streamq.model.reply import Note
 from streamq.model.task import Duplicate, NewTask
-from streamq.options.unique import Plan
+from streamq.options.unique_plan import Plan
 from tests.lua.shard import Shard
 
 NOTE = Note("action-1", b'{"by":"ada"}')

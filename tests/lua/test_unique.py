@@ -28,7 +28,7 @@ from streamq.model.outcome import (
     Settlement,
 )
 from streamq.model.task import Accepted, BacklogFull, Duplicate, IdempotencyKey, Locked, NewTask, TaskId
-from streamq.options.unique import Plan
+from streamq.options.unique_plan import Plan
 from tests.lua.shard import Shard
 from tests.running import wait_until
 

@@ -18,7 +18,7 @@ from streamq.calls import producer as producer_calls
 from streamq.calls.audit import Fault
 from streamq.model.outcome import Completed, Died, HandedBack, Outcome, Retried
 from streamq.model.task import Accepted, Answer, Duplicate, IdempotencyKey, Locked, NewTask, TaskId
-from streamq.options.unique import Plan
+from streamq.options.unique_plan import Plan
 from streamq.transport.sync_transport import SyncTransport
 from tests.lua import test_unique
 from tests.lua.lane_twin import Rules

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from streamq import locks
 from streamq.keys import SUCCESSOR_DUE_MS
 from streamq.model.task import Answer, BacklogFull, Duplicate, Locked, NewTask, RateLimited
-from streamq.options.unique import DEBOUNCE, Plan
+from streamq.options.unique_plan import DEBOUNCE, Plan
 from tests.model.books import Books, Task, order
 
 

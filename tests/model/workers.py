@@ -23,7 +23,7 @@ from streamq.model.outcome import (
     Settlement,
 )
 from streamq.model.task import Accepted, NewTask, Priority, TaskId
-from streamq.options.unique import DEBOUNCE
+from streamq.options.unique_plan import DEBOUNCE
 from streamq.transport.faults import GroupMissing
 from tests.model.base import HOUR, WORKERS, Base, Held
 from tests.model.books import LEASE, LETTERS, order

@@ -16,8 +16,8 @@ from streamq import envelope, keys, retry, stored_result
 from streamq.app.bound_task import new_task
 from streamq.demo.account import draw_up
 from streamq.errors import DecodeError, RedisUnavailable, Retry
+from streamq.model.counts import COUNTERS
 from streamq.model.delivery import Delivery, Entry, Success
-from streamq.model.reply import COUNTERS
 from streamq.model.task import STATES, NewTask
 from streamq.options.task import TaskOptions
 from streamq.transport import server

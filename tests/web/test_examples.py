@@ -33,6 +33,8 @@ SERVERS = {
     "flask-gunicorn": ("flask", (*GUNICORN, "shop:create_app()")),
     "flask-preload": ("flask", (*GUNICORN, "shop:create_app()", "--preload")),
 }
+QUICK = ("fastapi-uvicorn", "litestar-uvicorn", "flask-preload")
+"""The others start the same programs under another server."""
 WORKERS = {"flask": ("flask", "--app", "shop", "streamq", "worker")}
 
 
@@ -85,7 +87,10 @@ def answers(url: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize("case", SERVERS)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=() if case in QUICK else pytest.mark.long) for case in SERVERS],
+)
 def test_an_order_is_accepted_run_and_told(
     case: str, start: Start, url: str, any_port: int, tmp_path: Path
 ) -> None:
