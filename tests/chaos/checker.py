@@ -14,7 +14,7 @@ from tests.chaos import lane_rules, lock_rules, schedule_rules
 from tests.chaos.census import Tally
 from tests.chaos.history import Event
 from tests.chaos.journal import Life
-from tests.chaos.promises import RECURRING
+from tests.chaos.promises import PROMISES, RECURRING
 from tests.chaos.record import Finding, History
 from tests.chaos.slots import Attempts
 from tests.chaos.tasks import MAX_ATTEMPTS, OVERRUN, TIMEOUT
@@ -46,7 +46,7 @@ def check(events: Iterable[Event], final: Tally, lives: Mapping[str, Life] | Non
         *_counters(history, states, final),
         *lane_rules.check(history, attempts),
         *lock_rules.check(history, attempts, states),
-        *schedule_rules.check(attempts, final),
+        *schedule_rules.check(attempts, final, history.faults),
         *(Finding("left over", what.partition(": ")[0], what.partition(": ")[2]) for what in final.left),
         *(Finding("audit", problem, "streamq audit reports it") for problem in final.audit),
     ]
@@ -169,8 +169,14 @@ def _end(history: History, task: str, state: str, final: Tally) -> Iterator[Find
         yield from _dead(history, task, conduct, final)
     elif state == "expired" and not _may_expire(history, task):
         yield Finding("wrong end", task, "expired without a lifetime")
-    elif state == "cancelled" and not history.of_task(task, "cancel"):
+    elif state == "cancelled" and not history.of_task(task, "cancel") and not _superseded(task):
         yield Finding("wrong end", task, "cancelled by nobody")
+
+
+def _superseded(task: str) -> bool:
+    """Whether the next run of its schedule cancels it."""
+    promise = PROMISES.get(task.partition(":")[0])
+    return promise is not None and promise.overlap == "cancel"
 
 
 def _may_expire(history: History, task: str) -> bool:
