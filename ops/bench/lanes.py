@@ -28,6 +28,8 @@ from streamq.transport.address import Address
 from streamq.transport.sync_transport import SyncTransport
 
 TASKS = 2_000
+LANES = 1_000
+"""More than a hash or sorted set keeps in its compact form, where each step walks all of it."""
 PAYLOAD = b'{"n": "' + b"x" * 90 + b'"}'
 T, S = type_keys("bench", 0, "work"), shard_keys("bench", 0)
 
@@ -77,7 +79,7 @@ class Bench:
         ]
         return sum(map(float, usec))
 
-    def enqueue(self, joins: str, size: int, tasks: int = TASKS, lanes: int = 100) -> None:
+    def enqueue(self, joins: str, size: int, tasks: int = TASKS, lanes: int = LANES) -> None:
         for n in range(0, tasks, size):
             self._number += 1
             new = [

@@ -69,7 +69,7 @@ local again = tonumber(redis.call('HGET', flow, 'generation')) or 0
 -- Removes nothing; it is an error for a user without the right to remove.
 local requeues = again == 0 or type(redis.pcall('HDEL', letters, '')) == 'number'
 
--- Returns whether the node is released.
+-- Return whether the node is released.
 local function run(number)
   local item = item_of(number)
   local letter, sign, wait = string.match(item and item[1] or '', '^([hnl])([+@]?)(%d*)$')

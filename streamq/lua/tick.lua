@@ -2,8 +2,8 @@
 -- tick: make the due run of a schedule and move the schedule to its next time, if it is as the caller saw it.
 --
 -- Any number of daemons may call it: `revision` and `score` say what the caller saw, and one of them finds it so.
--- The times are reckoned by the caller; the run is an entry like one of enqueue's, with the name of the run in
--- field `r`. What a schedule is and how it stands are JSON (see `schedules`); only the state is read here.
+-- The caller computes the times; the run is an entry like one of enqueue's, with the name of the run in
+-- field `r`. A schedule and its state are JSON (see `schedules`); only the state is read here.
 -- A run that takes part in more than its stream is made by the twin, which reads `joins`; this one answers rich where the
 -- type's policy asks for it.
 -- `mode`: tick; waiting, for a run that waits for the end of the one before; now, for a run beside the others.
@@ -34,7 +34,7 @@ local function whole(value)
   return type(value) == 'string' and string.match(value, '^%d+$') and #value <= 15 and tonumber(value) or nil
 end
 
--- Whether the last run has not ended. One of another type lies under keys that this call has not.
+-- Return whether the last run has not ended. One of another type lies under keys that this call has not.
 local function lives()
   local id = state.run
   if type(id) ~= 'string' or state.run_type ~= task_type then return false end

@@ -115,7 +115,7 @@ local function follow_noted(tasks)
   for _, task in ipairs(tasks) do follow_tasks[#follow_tasks + 1] = task end
 end
 
--- Whether its idempotency key has a task already.
+-- Return whether its idempotency key has a task already.
 local function follow_known(task)
   if not task.record then return false end
   if string.match(redis.call('GET', task.record) or '', '^[%w._@-]+:[%w-]+$', 17) then return true end
