@@ -5,18 +5,9 @@ A mutant is (script, piece of its text, what it becomes, what goes wrong without
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
-
-class Mutant(NamedTuple):
-    script: str
-    old: str
-    new: str
-    fault: str
-
-    def __str__(self) -> str:
-        return f"{self.script}: {self.fault}"
-
+from tests.model.mutant import Mutant
 
 _M = Mutant
 QUICK: Final = [
@@ -26,12 +17,12 @@ QUICK: Final = [
     _M("reclaim", "redis.call('XDEL', stream, unpack(entries))", "", "the old entry stays"),
     _M("repair", "if ours and #redis.call('XPENDING', stream, group, entry[1], entry[1], 1) == 0 then",
        "if ours then", "what is held is appended anew"),
-    _M("leave", "if not held.err and #held == 0 then",
-       "if not held.err then", "deliveries go with their consumer"),
 ]  # fmt: skip
 
 MUTANTS: Final = [
     *QUICK,
+    _M("leave", "if not held.err and #held == 0 then",
+       "if not held.err then", "deliveries go with their consumer"),
     _M("tick", "or state.revision ~= tonumber(revision) then", "then", "who is too late makes a run again"),
     _M("tick", "redis.call('HINCRBY', counters, 'accepted', 1)\n", "", "a run is not counted"),
     _M("tick", "elseif overlap ~= 'allow' and lives() then", "elseif false then", "runs overlap"),
