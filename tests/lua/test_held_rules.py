@@ -14,7 +14,7 @@ from streamq.calls.producer import NeedsLane, NotJoined
 from streamq.errors import InvalidOption
 from streamq.model.outcome import HandedBack
 from streamq.model.task import Accepted, Duplicate, NewTask
-from streamq.options.unique import Plan
+from streamq.options.unique_plan import Plan
 from streamq.transport.sync_transport import SyncTransport
 from tests.lua.lane_twin import Rules
 from tests.lua.shard import Shard
