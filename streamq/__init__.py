@@ -62,7 +62,6 @@ if TYPE_CHECKING:
     from streamq.control.flows import AsyncFlows as AsyncFlows
     from streamq.control.flows import Flows as Flows
     from streamq.control.flows import FlowView as FlowView
-    from streamq.control.heartbeats import WorkerInfo as WorkerInfo
     from streamq.control.inspector import AsyncInspector as AsyncInspector
     from streamq.control.inspector import Inspector as Inspector
     from streamq.control.key_use import KeyUse as KeyUse
@@ -134,6 +133,7 @@ if TYPE_CHECKING:
     from streamq.flows.reading import NodeInfo as NodeInfo
     from streamq.flows.reading import NodeKind as NodeKind
     from streamq.flows.reading import NodeState as NodeState
+    from streamq.heartbeat import WorkerInfo as WorkerInfo
     from streamq.histogram import Histogram as Histogram
     from streamq.histogram import Latency as Latency
     from streamq.hooks import Enqueue as Enqueue
@@ -236,7 +236,7 @@ __all__, _named = lazy.names(__name__, {
     "control.event_tail": ("AsyncTail", "Event", "EventName", "Tail"),
     "control.flow_pages": ("FlowChild", "FlowPage", "FlowPart"),
     "control.flows": ("AsyncFlows", "Flows", "FlowView"),
-    "control.heartbeats": ("WorkerInfo",),
+    "heartbeat": ("WorkerInfo",),
     "control.inspector": ("AsyncInspector", "Inspector"),
     "control.key_use": ("KeyUse",),
     "control.lanes": ("LaneInfo",),
