@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple
 
 from streamq.namespace import DEFAULT_NAMESPACE, Namespace, namespace_of
+from streamq.payloads.ring import ring_of
 
 GROUP: Final = "workers"
 """The one consumer group of every stream. It starts at id 0: a task is never older than its group."""
@@ -122,14 +123,15 @@ class TypeKeys:
     """The rules of its lanes, which a registration by an older release takes out of `policy`, as JSON."""
 
     def __init__(self, app: str, shard: int, task_type: str) -> None:
-        self.app = app
-        self.shard = shard
-        self.type = task_type
-        self.base = base = f"{shard_tag(app, shard)}:{task_type}"
+        base = f"{shard_tag(app, shard)}:{task_type}"
+        self.app: str = app
+        self.shard: int = shard
+        self.type: str = task_type
+        self.base: str = base
         self.resolved: dict[str, tuple[str, ...]] = {}
         """The keys of scripts, by the script's SHA: see `scripts.Script.keys_of`."""
         end = namespace_of(app).channels_end.removeprefix(":")
-        self.done_channel = f"{base}:done:{end}:" if end else f"{base}:done:"
+        self.done_channel: str = f"{base}:done:{end}:" if end else f"{base}:done:"
         for name in TYPE_KINDS:
             setattr(self, name, f"{base}:{name}")
 
@@ -223,11 +225,12 @@ class ShardKeys:
     """Hash: `k<key>` -> the flow that was started with the key, and `i<flow>` -> the key."""
 
     def __init__(self, app: str, shard: int) -> None:
-        self.app = app
-        self.shard = shard
-        self.base = base = shard_tag(app, shard)
-        self.end = end = namespace_of(app).channels_end
-        self.wake = f"{base}:wake{end}"
+        base, end = shard_tag(app, shard), namespace_of(app).channels_end
+        self.app: str = app
+        self.shard: int = shard
+        self.base: str = base
+        self.end: str = end
+        self.wake: str = f"{base}:wake{end}"
         """Channel: a task is due earlier than the daemons know."""
         self.resolved: dict[str, tuple[str, ...]] = {}
         """The same for scripts that have no key of a task type."""
@@ -355,20 +358,21 @@ def known_key(app: str, key: str) -> KnownKey | None:
 
 def type_keys(app: str, shard: int, task_type: str) -> TypeKeys:
     """Return the keys of a task type in a shard."""
-    return _type_keys(namespace_of(app), app, shard, task_type)
+    return _type_keys(namespace_of(app), id(ring_of(app)), app, shard, task_type)
 
 
 def shard_keys(app: str, shard: int) -> ShardKeys:
     """Return the keys of a shard."""
-    return _shard_keys(namespace_of(app), app, shard)
+    return _shard_keys(namespace_of(app), id(ring_of(app)), app, shard)
 
 
-# The namespace is part of the cache key: apps of two namespaces may have equal names.
+# The namespace and the key ring are parts of the cache key: apps that differ in them may have equal names.
+# What is cached keeps its ring alive, so no other one has its id.
 @lru_cache(maxsize=4096)
-def _type_keys(_: Namespace, app: str, shard: int, task_type: str) -> TypeKeys:
+def _type_keys(_: Namespace, __: int, app: str, shard: int, task_type: str) -> TypeKeys:
     return TypeKeys(app, shard, task_type)
 
 
 @lru_cache(maxsize=1024)
-def _shard_keys(_: Namespace, app: str, shard: int) -> ShardKeys:
+def _shard_keys(_: Namespace, __: int, app: str, shard: int) -> ShardKeys:
     return ShardKeys(app, shard)

@@ -15,6 +15,7 @@ import asyncio
 import statistics
 import time
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 from streamq import StreamQ
 from streamq.app.flow_builder import _parts
@@ -80,6 +81,8 @@ def scripts(app: StreamQ, number: int = 200) -> None:
     print(f"advance one node: {server_us(app, advance):.0f} us")
     release = [calls.release(t, s, one, "0", [1]) for one in locals_]
     print(f"release one node: {server_us(app, release):.0f} us")
+    if hasattr(calls, "step"):
+        scripts_of_step(app, number)
     big = app.flow("map")
     big.map(_task(app), range(10_000))
     some = []
@@ -92,6 +95,18 @@ def scripts(app: StreamQ, number: int = 200) -> None:
     print(f"advance 200 children of a map of 10,000, and let 200 more run: {server_us(app, some):.0f} us")
     cancel = [calls.mark(s, one.args[0], "cancel") for one in some]  # type: ignore[arg-type]
     print(f"cancel a flow with 9,600 nodes that wait: {server_us(app, cancel):.0f} us")
+
+
+def scripts_of_step(app: StreamQ, number: int) -> None:
+    s, t = shard_keys(app.name, 0), type_keys(app.name, 0, STEP)
+    steps = []
+    for _ in range(number):
+        chain = app.flow("chain")
+        chain.add(_task(app).bind(chain.add(_task(app).bind(1)).output))
+        one = chain.start().id.rpartition(":")[2]
+        app.inspector.transport.run(Call(None, (s.inbox,), ("ZADD", s.inbox, 1, f"{one} 0 c"), int))
+        steps.append(calls.step(t, s, one, "0", ["0 c"]))
+    print(f"both in one step: {server_us(app, steps):.0f} us")
 
 
 def _task(app: StreamQ) -> TaskType[..., int, object]:
@@ -135,14 +150,25 @@ async def speed(app: StreamQ, chains: int, children: int, rounds: int) -> None:
             found = [
                 (await _per_second(number, plain), await _per_second(number, flow)) for _ in range(rounds)
             ]
-            before, after = (statistics.median(one[n] for one in found) for n in (0, 1))
+            before, after = (statistics.median(one[n].rate for one in found) for n in (0, 1))
             print(f"{what}: {after:,.0f} tasks/s, plain tasks {before:,.0f}/s, {after / before:.2f} x")
+            before, after = (statistics.median(one[n].cpu_us for one in found) for n in (0, 1))
+            print(f"    processor time of worker and program: {after:,.0f} us a task, plain {before:,.0f} us")
 
 
-async def _per_second(number: int, run: Callable[[], Awaitable[None]]) -> float:
-    began = time.perf_counter()
+class _Speed(NamedTuple):
+    """Tasks a second, and the processor time of this process for one. The latter says the same while other
+    work shares the processors."""
+
+    rate: float
+    cpu_us: float
+
+
+async def _per_second(number: int, run: Callable[[], Awaitable[None]]) -> _Speed:
+    began, used = time.perf_counter(), time.process_time()
     await run()
-    return number / (time.perf_counter() - began)
+    used = time.process_time() - used
+    return _Speed(number / (time.perf_counter() - began), used / number * 1e6)
 
 
 def main() -> None:

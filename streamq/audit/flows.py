@@ -35,9 +35,8 @@ def faults(s: ShardKeys) -> Flow[tuple[int, list[Fault]]]:
             found += yield from _flow(s, flow)
         except ServerError as error:  # the others are checked
             found.append(Fault("unchecked", f"flow {flow}: {error}"))
-    now = yield from ask(question_calls.now(s.inbox))
-    rows = yield from ask(calls.inbox(s, now - LATE_MS, 100))
-    found += [Fault("stuck_flow", f"{row.flow} {row.what}") for row in rows]
+    behind = yield from ask(calls.behind(s, LATE_MS, 100))
+    found += [Fault("stuck_flow", f"{row.flow} {row.what}") for row in behind.rows]
     return len(flows), found
 
 
@@ -52,11 +51,10 @@ def _flow(s: ShardKeys, flow: str) -> Flow[list[Fault]]:
         if suspects:
             yield Pause(_SECOND_LOOK)  # it may have ended just now, and have its row in the inbox taken
             again = yield from ask(calls.audit(s, flow, first, _STEP))
-            waiting = {
-                row.what for row in (yield from ask(calls.inbox(s, 10**15, 10_000))) if row.flow == flow
-            }
             lost = sorted(suspects & (yield from _lost(s, again)))
-            gone = [node for node in lost if not any(row.startswith(f"{node} ") for row in waiting)]
+            rows = (yield from ask(calls.ends_of(s, flow, lost))) if lost else []
+            told = {int(row.partition(" ")[0]) for row in rows}
+            gone = [node for node in lost if node not in told]
             found += [Fault("lost_node", f"{flow} {node}") for node in gone]
         first = look.next
     return found

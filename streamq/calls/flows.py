@@ -20,7 +20,7 @@ LOOK_MS: Final = 600_000
 MOST: Final = 100_000
 """The most nodes of a flow, the children of maps included."""
 
-Mark = Literal["cancel", "fail", "retry"]
+Mark = Literal["cancel", "drop", "fail", "retry"]
 
 
 class Item(NamedTuple):
@@ -33,12 +33,13 @@ class Item(NamedTuple):
 
 class Ready(NamedTuple):
     """A node that may run. map: of which it is a child, -1 for none. cut: it is a map whose list is to be
-    cut."""
+    cut; grown: its children are."""
 
     number: int
     type: str
     map: int
     cut: bool
+    grown: bool = False
 
 
 class Advanced(NamedTuple):
@@ -100,12 +101,19 @@ def advance(s: ShardKeys, flow: str, rows: Iterable[str]) -> Call[Advanced]:
     return build("flow_advance", (flow, *rows), _advanced, s=s, **_record(s, flow))
 
 
+def step(t: TypeKeys, s: ShardKeys, flow: str, page: str, rows: Iterable[str]) -> Call[Advanced]:
+    """Advance a flow, and let those who may run become tasks in the same step if they are of this type and
+    page of items. Returns the others."""
+    keys = {**_record(s, flow), "flow_items": s.flow_items(flow, page)}
+    return build("flow_step", (flow, t.type, "", 0, s.wake, page, *rows), _advanced, t, s, **keys)
+
+
 def _advanced(reply: list[Reply]) -> Advanced:
     return Advanced(text(reply[0]), bool(reply[1]), [_ready(*row) for row in reply[2:]])
 
 
 def _ready(node: int, task_type: bytes, of: int | bytes, kind: bytes) -> Ready:
-    return Ready(node, text(task_type), of if isinstance(of, int) else -1, kind == b"m")
+    return Ready(node, text(task_type), of if isinstance(of, int) else -1, kind in b"mg", kind == b"g")
 
 
 def release(
@@ -123,9 +131,12 @@ def grow(s: ShardKeys, flow: str, node: int, first: int, children: int) -> Call[
     return build("flow_grow", (flow, node, first, children, MOST), int, s=s, **_record(s, flow))
 
 
-def mark(s: ShardKeys, flow: str, what: Mark, node: int = 0, note: Note = NO_NOTE) -> Call[str]:
-    """Cancel, fail or retry a flow. Returns its state before, '' if there is none."""
-    return build("flow_mark", (flow, what, node, *note), text, s=s, **_record(s, flow))
+def mark(
+    s: ShardKeys, flow: str, what: Mark, node: int = 0, note: Note = NO_NOTE, again: Iterable[int] = ()
+) -> Call[str]:
+    """Cancel (drop: without undo), fail or retry a flow. again: nodes that a retry lets run again, besides
+    those that failed. Returns its state before, '' if there is none."""
+    return build("flow_mark", (flow, what, node, *note, *again), text, s=s, **_record(s, flow))
 
 
 def renew(s: ShardKeys, flow: str, pages: Sequence[str], life_ms: int) -> Call[int]:
@@ -155,6 +166,12 @@ def results(s: ShardKeys, flow: str, nodes: Sequence[int], most_bytes: int) -> C
 
 def _results(reply: list[Reply]) -> Results:
     return Results(reply[0], [(text(state), value) for state, value in pairs(reply[1:])])
+
+
+def children(s: ShardKeys, flow: str, node: int) -> Call[bytes | None]:
+    """Read the children that a node's handler has returned."""
+    key = s.flow_results(flow, node)
+    return Call(None, (key,), ("HGET", key, f"g{node}"), lambda reply: reply)
 
 
 class Audited(NamedTuple):
@@ -202,20 +219,55 @@ def inbox(s: ShardKeys, until_ms: int, limit: int) -> Call[list[InboxRow]]:
     return Call(None, (s.inbox,), args, lambda reply: [_inbox_row(text(row)) for row in reply])
 
 
+def ends_of(s: ShardKeys, flow: str, nodes: Iterable[int]) -> Call[list[str]]:
+    """Return what the inbox has of these nodes of a flow, at least one: rows of a number and how it ended."""
+    rows = [f"{node} {how}" for node in nodes for how in "cdxeg"]
+    args = ("ZMSCORE", s.inbox, *(f"{flow} {row}" for row in rows))
+    return Call(
+        None,
+        (s.inbox,),
+        args,
+        lambda reply: [row for row, score in zip(rows, reply, strict=True) if score is not None],
+    )
+
+
 def _inbox_row(row: str) -> InboxRow:
     flow, _, what = row.partition(" ")
     return InboxRow(flow, what)
 
 
-def any_there(s: ShardKeys) -> Call[bool]:
-    """Return whether a shard has flows that are looked after."""
-    return Call(None, (s.flows,), ("EXISTS", s.flows), bool)
+class Behind(NamedTuple):
+    """there: whether the shard has flows. now: the server's time in ms. rows: what was left in the inbox."""
+
+    there: bool
+    now: int
+    rows: list[InboxRow]
 
 
-def due(s: ShardKeys, until_ms: int, limit: int) -> Call[list[str]]:
-    """Return the flows that are to be looked after by now."""
-    args = ("ZRANGE", s.flows, "-inf", until_ms, "BYSCORE", "LIMIT", 0, limit)
+def behind(s: ShardKeys, patience_ms: int, limit: int, offset: int = 0) -> Call[Behind]:
+    """Return rows of the inbox that have waited for so long, from the `offset` oldest on."""
+    return build("flow_behind", (patience_ms, offset, limit), _behind, s=s)
+
+
+def _behind(reply: list[Reply]) -> Behind:
+    there, now, *rows = reply
+    return Behind(bool(there), number(now), [_inbox_row(text(row)) for row in rows])
+
+
+def due(s: ShardKeys, until_ms: int, limit: int, offset: int = 0) -> Call[list[str]]:
+    """Return the flows that are to be looked after by now, from the `offset` first on."""
+    args = ("ZRANGE", s.flows, "-inf", until_ms, "BYSCORE", "LIMIT", offset, limit)
     return Call(None, (s.flows,), args, lambda reply: list(map(text, reply)))
+
+
+def next_look(s: ShardKeys) -> Call[int | None]:
+    """Return when the first flow is to be looked after, in ms since the epoch."""
+    return Call(
+        None,
+        (s.flows,),
+        ("ZRANGE", s.flows, 0, 0, "WITHSCORES"),
+        lambda reply: number(reply[1].partition(b".")[0]) if reply else None,
+    )
 
 
 def listed(s: ShardKeys) -> Call[list[str]]:

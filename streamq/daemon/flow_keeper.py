@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
 from typing import Final
 
 from streamq.calls import flows as flow_calls
-from streamq.calls import question as question_calls
+from streamq.calls.flows import InboxRow
 from streamq.daemon.discovery import Discovery
 from streamq.daemon.loop import Faults, for_each, isolate_errors, pause
 from streamq.flow import adrive
@@ -37,6 +38,9 @@ class FlowKeeper:
         self._transport, self._discovery = transport, discovery
         self._keep_at = 0.0
         self._idle_until: dict[str, float] = {}
+        # Where the next page begins: rows that cannot be worked off must not hold up those behind them.
+        self._inbox_at: dict[str, int] = {}
+        self._due_at: dict[str, int] = {}
 
     async def round(self, faults: Faults) -> None:
         """Advance what was left behind, and look after what is due."""
@@ -52,10 +56,20 @@ class FlowKeeper:
         await pause(stop, INTERVAL)
 
     async def _shard(self, shard: ShardKeys, faults: Faults, *, keeping: bool) -> None:
-        if not await self._has_flows(shard):
+        if time.monotonic() < self._idle_until.get(shard.flows, 0.0):
+            return  # asked rarely as long as it has no flows
+        offset = self._inbox_at.pop(shard.inbox, 0)
+        behind = await self._transport.run(flow_calls.behind(shard, PATIENCE_MS, PAGE, offset), patience=0)
+        if not behind.there and not behind.rows:
+            self._idle_until[shard.flows] = time.monotonic() + IDLE_INTERVAL
             return
-        now = await self._transport.run(question_calls.now(shard.inbox), patience=0)
-        found = await self._transport.run(flow_calls.inbox(shard, now - PATIENCE_MS, PAGE), patience=0)
+        if len(behind.rows) == PAGE:
+            self._inbox_at[shard.inbox] = offset + PAGE
+        await self._advance(shard, behind.rows, faults)
+        if keeping:
+            await self._keep(shard, behind.now, faults)
+
+    async def _advance(self, shard: ShardKeys, found: Iterable[InboxRow], faults: Faults) -> None:
         rows: dict[str, list[str]] = {}
         for one in found:
             rows.setdefault(one.flow, []).append(one.what)
@@ -63,19 +77,12 @@ class FlowKeeper:
             with isolate_errors(faults, app=shard.app, shard=shard.shard, flow=flow):
                 ends = [row for row in what if row != "look"]
                 await adrive(self._transport, advance(shard, flow, ends, reads=False), patience=0)
-        if keeping:
-            await self._keep(shard, now, faults)
-
-    async def _has_flows(self, shard: ShardKeys) -> bool:
-        """Return whether there are flows to look after; asked rarely as long as there are none."""
-        now = time.monotonic()
-        if now < self._idle_until.get(shard.flows, 0.0):
-            return False
-        there = await self._transport.run(flow_calls.any_there(shard), patience=0)
-        self._idle_until[shard.flows] = 0.0 if there else now + IDLE_INTERVAL
-        return there
 
     async def _keep(self, shard: ShardKeys, now_ms: int, faults: Faults) -> None:
-        for flow in await self._transport.run(flow_calls.due(shard, now_ms, PAGE), patience=0):
+        offset = self._due_at.pop(shard.flows, 0)
+        due = await self._transport.run(flow_calls.due(shard, now_ms, PAGE, offset), patience=0)
+        if len(due) == PAGE:
+            self._due_at[shard.flows] = offset + PAGE
+        for flow in due:
             with isolate_errors(faults, app=shard.app, shard=shard.shard, flow=flow):
                 await adrive(self._transport, keep(shard, flow, now_ms), patience=0)

@@ -7,16 +7,17 @@ I/O: each is a flow of steps (see `streamq.flow`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, NamedTuple
 
 import orjson
 
 from streamq import stored_result
 from streamq.calls import flows as calls
-from streamq.calls.flows import Item, Ready
-from streamq.errors import DecodeError
+from streamq.calls.flows import Advanced, Ready
+from streamq.errors import DecodeError, ServerError
 from streamq.flow import Flow, ask
+from streamq.flows.growing import grow, numbered, page_of
 from streamq.flows.naming import is_number, maps, named_task, opened_result, parsed_maps
 from streamq.flows.needs import MOST_BYTES, spliced
 from streamq.keys import FLOW_PAGE, ShardKeys, type_keys
@@ -27,36 +28,93 @@ from streamq.stored import text
 
 MOST_CHILDREN: Final = 10_000
 """The most children of one map."""
-_TRIES: Final = 20
 
 
 class Sealed(Exception):
     """The list of a map is sealed, and this process has no keys: a worker cuts it."""
 
 
+class Guess(NamedTuple):
+    """Which nodes may run next, as far as the caller knows: those of this task type on this page of items."""
+
+    type: str
+    page: str
+
+
+class Guesses:
+    """What ran next in other flows after nodes of a type: the flows of an app are much alike. A wrong guess
+    costs a call."""
+
+    def __init__(self) -> None:
+        self._after: dict[str, Guess] = {}
+
+    def after(self, task_type: str) -> Guess | None:
+        """Return what to expect after a node of this type."""
+        return self._after.get(task_type)
+
+    def learn(self, task_type: str, seen: Guess | None) -> None:
+        """Remember what ran after a node of this type; None: the guess cannot be used."""
+        if seen is not None:
+            self._after[task_type] = seen
+        else:
+            self._after.pop(task_type, None)
+
+
 def advance(
-    s: ShardKeys, flow: str, rows: Iterable[str] = (), *, pipeline: Pipeline | None = None, reads: bool = True
+    s: ShardKeys,
+    flow: str,
+    rows: Iterable[str] = (),
+    *,
+    pipeline: Pipeline | None = None,
+    reads: bool = True,
+    guess: Guess | None = None,
+    learn: Callable[[Guess | None], None] | None = None,
 ) -> Flow[str]:
     """Take rows of a flow out of the inbox, and let everything run that may. Returns the flow's state.
 
-    pipeline: the stages for payloads. reads: whether this process could read a sealed result.
+    pipeline: the stages for payloads. reads: whether this process could read a sealed result. guess: who may
+    run then, which saves a call. learn: called with what was a better guess.
     """
     waiting, before = list(rows), None
     while True:
-        found = yield from ask(calls.advance(s, flow, waiting[:FLOW_PAGE]))
-        waiting = waiting[FLOW_PAGE:]
+        found = yield from _taken(s, flow, waiting[:FLOW_PAGE], guess, learn)
+        waiting, guess = waiting[FLOW_PAGE:], None
         cut = [one for one in found.ready if one.cut]
-        yield from _release(s, flow, [one for one in found.ready if not one.cut])
+        yield from _release(s, flow, [one for one in found.ready if not one.cut], learn)
         left = False
         for one in cut:
-            left = (yield from _cut(s, flow, one.number, pipeline, reads=reads)) or left
+            if one.grown:
+                yield from grow(s, flow, one.number)
+            else:
+                left = (yield from _cut(s, flow, one.number, pipeline, reads=reads)) or left
         over = not left and not found.more and len(found.ready) < FLOW_PAGE
         if not waiting and (over or found == before):  # a damaged record never gets further
             return found.state
         before = found
 
 
-def _release(s: ShardKeys, flow: str, ready: Sequence[Ready]) -> Flow[None]:
+def _taken(
+    s: ShardKeys,
+    flow: str,
+    rows: Sequence[str],
+    guess: Guess | None,
+    learn: Callable[[Guess | None], None] | None,
+) -> Flow[Advanced]:
+    """Take rows out of the inbox, and return who may run; those that were guessed run by now."""
+    if guess is not None:
+        try:
+            return (
+                yield from ask(calls.step(type_keys(s.app, s.shard, guess.type), s, flow, guess.page, rows))
+            )
+        except ServerError:  # keys of that type are damaged: it may not be the one that is next
+            if learn is not None:
+                learn(None)
+    return (yield from ask(calls.advance(s, flow, rows)))
+
+
+def _release(
+    s: ShardKeys, flow: str, ready: Sequence[Ready], learn: Callable[[Guess | None], None] | None = None
+) -> Flow[None]:
     """Release nodes, those of one type and page together."""
     groups: dict[tuple[str, int, int], list[int]] = {}
     firsts = yield from _firsts(s, flow, {one.map for one in ready if one.map >= 0})
@@ -68,12 +126,9 @@ def _release(s: ShardKeys, flow: str, ready: Sequence[Ready]) -> Flow[None]:
             yield from ask(calls.mark(s, flow, "fail", nodes[0]))
             continue
         t = type_keys(s.app, s.shard, name)
+        if learn is not None and of < 0:
+            learn(Guess(name, page_of(of, page)))
         yield from ask(calls.release(t, s, flow, page_of(of, page), nodes, of, firsts.get(of, 0)))
-
-
-def page_of(of: int, page: int) -> str:
-    """Return the name of a page of items. of: the map whose children they are, -1 for none."""
-    return str(page) if of < 0 else f"{of}.{page}"
 
 
 def _firsts(s: ShardKeys, flow: str, of: Iterable[int]) -> Flow[dict[int, int]]:
@@ -93,19 +148,8 @@ def _cut(s: ShardKeys, flow: str, node: int, pipeline: Pipeline | None, *, reads
     except DecodeError:
         yield from ask(calls.mark(s, flow, "fail", node))
         return True
-    for n in range(0, len(payloads), FLOW_PAGE):
-        page, items = page_of(node, n // FLOW_PAGE), payloads[n : n + FLOW_PAGE]
-        if not (yield from ask(calls.build_part(s, flow, page, {}, _numbered(n, items), running=True))):
-            return True
-    for _ in range(_TRIES):
-        first = len((yield from ask(calls.states(s, flow))))
-        if (yield from ask(calls.grow(s, flow, node, first, len(payloads)))) >= 0:
-            return True
+    yield from numbered(s, flow, node, [(payload,) for payload in payloads])
     return True
-
-
-def _numbered(first: int, payloads: Sequence[bytes]) -> list[Item]:
-    return [Item(first + n, (payload,)) for n, payload in enumerate(payloads)]
 
 
 def _payloads(

@@ -11,15 +11,16 @@ local state = redis.call('HGET', flow, 'state')
 if (state or 'building') ~= of_state then return 0 end
 local at = first_arg
 if not state then redis.call('HSET', flow, 'state', 'building') end
-for _ = 1, tonumber(fields) do
-  redis.call('HSET', flow, ARGV[at], ARGV[at + 1])
-  at = at + 2
+local number = tonumber(fields)
+for from = at, at + 2 * number - 2, 1000 do
+  redis.call('HSET', flow, unpack(ARGV, from, math.min(from + 999, at + 2 * number - 1)))
 end
+at = at + 2 * number
 while at <= #ARGV do
-  local number, values = ARGV[at], tonumber(ARGV[at + 1])
+  local node, values = ARGV[at], tonumber(ARGV[at + 1])
   local value = ARGV[at + 2]
   if values > 1 then value = cmsgpack.pack({unpack(ARGV, at + 2, at + 1 + values)}) end
-  redis.call('HSET', flow_items, number, value)
+  redis.call('HSET', flow_items, node, value)
   at = at + 2 + values
 end
 if state ~= 'running' then redis.call('PEXPIRE', flow, life_ms) end

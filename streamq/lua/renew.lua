@@ -4,7 +4,7 @@
 -- XCLAIM does not check the caller, so ownership is looked up first: a stale worker renews nothing. JUSTID
 -- keeps the delivery count. XCLAIM drops a delivery whose entry something else deleted: it becomes a dead
 -- letter (vanished), which the books count as dead + 1.
--- USES clock dead_letter end_task lane_ghost memo_drop streams unique_lost vanished
+-- USES clock dead_letter end_task flow_claim lane_ghost memo_drop streams unique_lost vanished
 -- KEYS policy cancels letters counters
 -- ARGV group consumer default_lease_ms done deliveries...
 -- Returns {now_ms, lease_ms, {places lost}, {ids to cancel}}; a delivery is a place and a local id
@@ -21,6 +21,7 @@ local function write_off(letter, id)
   end_task(id, 'd')
   unique_lost(id)
   memo_drop(id)
+  flow_lost(id)
   lane_ghost()
 end
 

@@ -37,7 +37,7 @@ elseif not mail_put(signal, value, tonumber(most_unread)) then
   return 'full'
 end
 redis.call('HSET', mail, '', string.sub(before .. key, -16 * 32))
-redis.call('PEXPIRE', mail, life_ms)
+redis.call('PEXPIRE', mail, mail_empty() and 3600000 or life_ms)
 note(1)
 gate_close()
 return memo and 'delivered' or 'stored'

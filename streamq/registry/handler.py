@@ -23,12 +23,11 @@ from streamq.convert.encoding import encode_as
 from streamq.errors import InvalidArguments, InvalidOption, PayloadError, UsageError
 from streamq.hooks import NO_HOOKS, Manager
 from streamq.model.delivery import Delivery
-from streamq.model.task import NAME_PATTERN, TYPE_PATTERN
 from streamq.options.task import TaskOptions
 from streamq.options.unique_plan import Plan, plan, unique_options
 from streamq.payloads.pipeline import Pipeline, opened
 from streamq.payloads.stage import MOST, About
-from streamq.registry import batching, dependencies
+from streamq.registry import batching, dependencies, growth
 from streamq.registry.upcasting import Upcaster, fitted
 from streamq.resources.declared import Resources
 from streamq.wording import listed
@@ -53,6 +52,7 @@ class Handler:
         self.pool: str = ""
         """The pool of workers that its tasks are for; "" for those that name none."""
         self._pools: dict[str, Handler] = {}
+        self._hinted: dict[str, object] | None = None
         self.reference: str = _reference(function)
         signature = _signature(function)
         self.is_async: bool = inspect.iscoroutinefunction(function) or _is_async_object(function)
@@ -157,7 +157,9 @@ class Handler:
 
     def hint(self, argument: str) -> object:
         """Return the annotation of an argument, or with `return` of the result; None if it has none."""
-        return self._annotations().get(argument)
+        if self._hinted is None:
+            self._hinted = self._annotations()
+        return self._hinted.get(argument)
 
     def payload_by_name(self, given: Mapping[str, object]) -> bytes:
         """Return the same for arguments by name: each a value, or the JSON data of one."""
@@ -238,6 +240,8 @@ class Handler:
         from streamq.convert.compile import result  # noqa: PLC0415 - a producer never reads one
 
         hint = self._annotations().get("return", Any)
+        if growth.expands(hint):
+            return growth.converter(hint)
         try:
             return result(hint)
         except InvalidArguments as error:
@@ -256,6 +260,11 @@ class Handler:
         except Exception as error:  # whatever the value's own methods raise: the handler is done
             raise PayloadError(f"{what} cannot be encoded: {type(error).__name__}") from error
         return sized(raw, self.options.max_payload, what)
+
+    @cached_property
+    def expands(self) -> bool:
+        """Whether it returns children: it is annotated `-> Expand[...]`."""
+        return growth.expands(self.hint("return"))
 
     def decode_result(self, raw: bytes) -> object:
         """Return the return value. Raises DecodeError if it does not match the annotation."""
@@ -323,12 +332,3 @@ def _reference(function: object) -> str:
     inner = _inner(function)
     named = inner if hasattr(inner, "__qualname__") else type(inner)
     return f"{named.__module__}:{getattr(named, '__qualname__', '')}"
-
-
-def check_name(name: str, what: str = "a task type") -> None:
-    """Raise InvalidOption if the name cannot be part of a key."""
-    pattern = TYPE_PATTERN if what == "a task type" else NAME_PATTERN
-    if not isinstance(name, str) or not pattern.fullmatch(name):  # type: ignore[redundant-expr]
-        raise InvalidOption(
-            f"{name!r:.120} is not a valid name for {what}: use letters, digits, _ - . (at most 100)"
-        )

@@ -1,4 +1,4 @@
-"""What becomes due in a queue under test: delayed tasks, retries, runs of schedules, lanes that may go on.
+"""What becomes due in a queue under test: delayed tasks, retries, runs of schedules, lanes and flows.
 
 Owns the part of a daemon that a test needs, with the scripts that a daemon uses: it makes ready what is due,
 and says when the next is. Must not move the clock.
@@ -22,6 +22,7 @@ from streamq.flow import drive
 from streamq.keys import SUCCESSOR_DUE_MS, ShardKeys, TypeKeys, shard_keys, type_keys
 from streamq.model.task import TaskId
 from streamq.registry.registry import Registry
+from streamq.testing.flow_steps import FlowSteps
 from streamq.transport.sync_transport import SyncTransport
 
 _PAGE: Final = 200
@@ -33,6 +34,7 @@ class Due:
     def __init__(self, registry: Registry, transport: SyncTransport) -> None:
         self._registry, self._transport = registry, transport
         self._known: set[tuple[str, int]] = set()
+        self.flows: FlowSteps = FlowSteps(registry, transport)
 
     def lines(self) -> list[TypeKeys]:
         """Return the keys of each task type in each shard; their groups exist then."""
@@ -62,8 +64,9 @@ class Due:
             drive(self._transport, declared(app, shards, handlers))
 
     def make_ready(self) -> None:
-        """Move what is due to the streams."""
+        """Move what is due to the streams, and let flows go on."""
         self._make_runs()
+        self.flows.go_on(self._shards())
         lines = self.lines()
         for _, some in groupby(lines, lambda t: t.shard):
             types = list(some)
@@ -92,6 +95,7 @@ class Due:
     def next_ms(self) -> float | None:
         """Return when the next is due, in ms since the epoch; None if nothing waits for a time."""
         found = [self._transport.run(schedule_calls.due(shard, 0, 1)).next_ms for shard in self._shards()]
+        found.extend(self.flows.next_ms(self._shards()))
         for t in self.lines():
             heads = self._transport.run(daemon_calls.heads([t.schedule, t.ripe]))
             found.extend(heads)

@@ -133,6 +133,7 @@ class Runner:
             closing=lambda: False,
             isolation=_Alone(),
             opened=self._opened,
+            inputs=due.flows.payload,
         )
         self._writers: dict[tuple[str, int], Writer] = {}
         self._turn = count()

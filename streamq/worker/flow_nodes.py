@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from streamq.calls import flows as flow_calls
-from streamq.calls import question as question_calls
 from streamq.errors import DecodeError, RedisError
 from streamq.flow import adrive
 from streamq.flows import needs
-from streamq.flows.advancing import advance
+from streamq.flows.advancing import Guesses, advance
 from streamq.flows.inputs import payload_of
-from streamq.keys import ShardKeys
+from streamq.keys import shard_keys
 from streamq.model.delivery import Delivery
+from streamq.model.effect import Effect, NodeResult, Spawned
 from streamq.model.outcome import Cancelled, Completed, Died, Expired, Outcome
+from streamq.registry import growth
+from streamq.registry.handler import Handler
 from streamq.telemetry import logs
 from streamq.worker.config import WorkerConfig
 from streamq.worker.in_flight import Held
@@ -30,7 +33,26 @@ _ENDS: Final[dict[type, str]] = {Completed: "c", Died: "d", Cancelled: "x", Expi
 """How an outcome stands in the inbox."""
 LOOK: Final = 5.0
 """Seconds between two looks at what was left behind, and after which it was."""
+PAGE: Final = 100
 _Flow = tuple[int, str]
+
+
+def grown(handler: Handler, result: bytes, told: Sequence[object] | None) -> tuple[bytes, bytes]:
+    """Return the result of a node, and the children that its handler has returned or spawned as they are
+    stored behind it; '' for none. told: what the completion of its attempt is to write."""
+    if handler.expands and result:
+        return b"", result
+    children = [one.child for one in told or () if isinstance(one, Spawned)]
+    return result, growth.written(children) if children else b""
+
+
+def of_node(delivery: Delivery, children: bytes, *, expanded: bool) -> tuple[Effect, ...]:
+    """Return what the settlement of a flow's node does: the flow keeps its result, and its children."""
+    try:
+        node = needs.read(delivery.node)
+    except DecodeError:
+        return ()
+    return (NodeResult(node.flow, node.number, len(children), expanded=expanded and children != b""),)
 
 
 class FlowNodes:
@@ -39,8 +61,8 @@ class FlowNodes:
     def __init__(self, config: WorkerConfig) -> None:
         self._app: str = config.registry.name
         self._config = config
-        self._shards: dict[int, ShardKeys] = {}
         self._rows: dict[_Flow, list[str]] = {}
+        self._guesses = Guesses()
         self._tasks: set[asyncio.Task[None]] = set()
         self._log = logs.get_logger(worker=config.name)
 
@@ -49,18 +71,11 @@ class FlowNodes:
         RedisErrors."""
         return await adrive(self._config.transport, payload_of(self._app, delivery))
 
-    def _keys(self, shard: int) -> ShardKeys:
-        """Return the keys of a shard, with this app's name, which carries its key ring."""
-        found = self._shards.get(shard)
-        if found is None:
-            found = self._shards[shard] = ShardKeys(self._app, shard)
-        return found
-
     def settled(self, ended: Iterable[tuple[Held, Outcome]]) -> None:
         """Advance the flows of these nodes, now that their ends are stored."""
         for held, outcome in ended:
             if held.delivery.node and (how := _ENDS.get(type(outcome))):
-                self._put(held, how)
+                self._put(held, "g" if any(getattr(one, "grown", 0) for one in held.effects) else how)
 
     def _put(self, held: Held, how: str) -> None:
         try:
@@ -73,17 +88,25 @@ class FlowNodes:
             waiting.append(f"{node.number} {how}")
             return
         self._rows[key] = [f"{node.number} {how}"]
-        task = asyncio.get_running_loop().create_task(self._advance(key))
+        task = asyncio.get_running_loop().create_task(self._advance(key, held.delivery.type))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _advance(self, key: _Flow) -> None:
-        """Advance a flow as long as more of its nodes end."""
+    async def _advance(self, key: _Flow, ended: str) -> None:
+        """Advance a flow as long as more of its nodes end. ended: the type of the first of them."""
         shard, flow = key
+        learn = partial(self._guesses.learn, ended)
         try:
             while rows := self._rows[key]:
                 self._rows[key] = []
-                steps = advance(self._keys(shard), flow, rows, pipeline=self._config.registry.pipeline)
+                steps = advance(
+                    shard_keys(self._app, shard),
+                    flow,
+                    rows,
+                    pipeline=self._config.registry.pipeline,
+                    guess=self._guesses.after(ended),
+                    learn=learn,
+                )
                 await adrive(self._config.transport, steps, patience=0)
         except Exception as error:  # noqa: BLE001 - what stands in Redis is input; a daemon tells of it
             self._log.warning("flow.not_advanced", flow=flow, shard=shard, error=str(error))
@@ -100,10 +123,9 @@ class FlowNodes:
                     await self._left_behind(shard)
 
     async def _left_behind(self, shard: int) -> None:
-        s, transport = self._keys(shard), self._config.transport
-        now = await transport.run(question_calls.now(s.inbox), patience=0)
-        found = await transport.run(flow_calls.inbox(s, now - round(LOOK * 1000), 100), patience=0)
-        for flow in dict.fromkeys(one.flow for one in found if one.what == "look"):
+        s, transport = shard_keys(self._app, shard), self._config.transport
+        found = await transport.run(flow_calls.behind(s, round(LOOK * 1000), PAGE), patience=0)
+        for flow in dict.fromkeys(one.flow for one in found.rows if one.what == "look"):
             steps = advance(s, flow, pipeline=self._config.registry.pipeline)
             await adrive(transport, steps, patience=0)
 

@@ -332,6 +332,7 @@ FLOWS: dict[str, Make] = {
     ),
     "flow_advance": after(flow_ended, lambda s: flow_calls.advance(s.s, FLOW, ["0 c"])),
     "flow_release": after(flow_ready, lambda s: flow_calls.release(s.t, s.s, FLOW, "0", [0])),
+    "flow_step": after(flow_ended, lambda s: flow_calls.step(s.t, s.s, FLOW, "0", ["0 c"])),
     "flow_grow": after(flow_ready, lambda s: flow_calls.grow(s.s, FLOW, 0, 2, 3)),
     "flow_mark": after(flow_of, lambda s: flow_calls.mark(s.s, FLOW, "cancel", note=NOTE)),
     "flow_keep": after(flow_of, lambda s: flow_calls.keep(s.s, FLOW, 5, "running")),

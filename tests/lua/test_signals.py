@@ -253,3 +253,16 @@ def test_a_daemon_finds_nothing_to_do_with_who_waits_for_ever(shard: Shard) -> N
     suspend(shard, held, 100 * 366 * 86_400_000)
     assert shard.run(daemon_calls.promote(shard.t, 10)).moved == 0
     assert shard.run(operator_calls.run_now(shard.t, "n1-1")) is False
+
+
+def test_an_empty_mailbox_lives_for_an_hour(shard: Shard) -> None:
+    held = taken(shard)
+    mail = shard.t.mail(held.local)
+    give(shard, held.local, key="1")
+    give(shard, held.local, key="2")
+    assert take(shard, held).value == b"1"
+    assert shard.command("PTTL", mail) > HOUR  # a value is left
+    assert take(shard, held, number=2).value == b"1"
+    assert 0 < shard.command("PTTL", mail) <= HOUR
+    give(shard, held.local, key="3")
+    assert shard.command("PTTL", mail) > HOUR

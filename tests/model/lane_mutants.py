@@ -11,13 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-import pytest
-
-from streamq.errors import StreamQError
 from streamq.transport.address import Address
 from streamq.transport.sync_transport import SyncTransport
 from tests.lua.lane_twin import Rules
-from tests.lua.test_lane_fuzz import PROFILES, STEPS, Fuzz, command
+from tests.lua.test_lane_fuzz import PROFILES, STEPS, Fuzz
+from tests.model.mutant import fails, flush
 from tests.variant import changed, own_clock
 
 
@@ -202,7 +200,7 @@ def noticed(url: str, mutant: LaneMutant) -> str:
         with changed(own_clock, mutant.change):
             for seed in range(1, mutant.seeds + 1):
                 for profile in mutant.profiles:
-                    transport.run(command("FLUSHALL"))
+                    flush(transport)
                     if how := _fails(transport, Rules(**vars(PROFILES[profile])), seed, mutant):
                         return how
     finally:
@@ -220,7 +218,8 @@ def content(url: str) -> None:
 
 def _fails(transport: SyncTransport, rules: Rules, seed: int, mutant: LaneMutant) -> str:
     changing, deadly = mutant.changing, mutant.deadly
-    try:
+
+    def run() -> None:
         fuzz = Fuzz(transport, rules, seed)
         fuzz.choices = (*STEPS, "letter", "cancel")
         if changing:
@@ -231,6 +230,5 @@ def _fails(transport: SyncTransport, rules: Rules, seed: int, mutant: LaneMutant
         for _ in range(250 if changing else 150):
             fuzz.step()
         fuzz.drain(300)
-    except (AssertionError, StreamQError, KeyError, ValueError, IndexError, pytest.fail.Exception) as error:
-        return repr(error) or "fails"
-    return ""
+
+    return fails(run)

@@ -5,18 +5,9 @@ A mutant is (script, piece of its text, what it becomes, what goes wrong without
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
-
-class Mutant(NamedTuple):
-    script: str
-    old: str
-    new: str
-    fault: str
-
-    def __str__(self) -> str:
-        return f"{self.script}: {self.fault}"
-
+from tests.model.mutant import Mutant
 
 _M = Mutant
 QUICK: Final = [

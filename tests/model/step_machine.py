@@ -18,7 +18,6 @@ from streamq.calls import producer as producer_calls
 from streamq.calls import signals as signal_calls
 from streamq.calls import steps as step_calls
 from streamq.calls import worker as worker_calls
-from streamq.calls.call import Call
 from streamq.calls.signals import Taken
 from streamq.calls.steps import Stored
 from streamq.errors import UsageError
@@ -356,8 +355,3 @@ class StepFuzz:
         self.compare()
         assert self.shard.command("EXISTS", self.shard.t.steps) == 0
         assert self.shard.run(daemon_calls.promote(self.shard.t, 10)).moved == 0
-
-
-def flush(transport: SyncTransport) -> None:
-    """Empty the server."""
-    transport.run(Call(None, (), ("FLUSHALL",), lambda reply: reply))

@@ -3,7 +3,7 @@
 A few in the normal suite. All of them, which takes minutes:
 `STREAMQ_MUTANTS=all pytest tests/model/test_mutants.py -s` prints how many were killed, and names those that
 lived; `STREAMQ_MUTANTS=20:40` takes those of that part of the list. Those of lanes,
-and of steps and signals, are at its end, and noticed by machines of their own.
+of steps and signals, and of flows are at its end, and noticed by machines of their own.
 """
 
 from __future__ import annotations
@@ -19,19 +19,23 @@ from streamq import scripts
 from streamq.embedded import EmbeddedServer
 from streamq.errors import StreamQError
 from tests.conftest import command
-from tests.model import lane_mutants, step_mutants
+from tests.model import flow_mutants, lane_mutants, mutant, step_mutants
+from tests.model.flow_machine import FlowFuzz
+from tests.model.flow_mutants import FLOW_MUTANTS, QUICK_FLOWS
 from tests.model.lane_mutants import LANE_MUTANTS, QUICK_LANES, LaneMutant
 from tests.model.machine import Protocol
-from tests.model.mutants import MUTANTS, QUICK, Mutant
-from tests.model.step_mutants import QUICK_STEPS, STEP_MUTANTS, StepMutant
+from tests.model.mutant import Mutant
+from tests.model.mutants import MUTANTS, QUICK
+from tests.model.step_machine import StepFuzz
+from tests.model.step_mutants import QUICK_STEPS, STEP_MUTANTS
 from tests.variant import changed, own_clock, without
 
 WANTED = os.environ.get("STREAMQ_MUTANTS", "")
 EXAMPLES = 1000 if WANTED else 400
 
 
-AnyMutant = Mutant | LaneMutant | StepMutant
-EVERY: list[AnyMutant] = [*MUTANTS, *LANE_MUTANTS, *STEP_MUTANTS]
+AnyMutant = Mutant | LaneMutant
+EVERY: list[AnyMutant] = [*MUTANTS, *LANE_MUTANTS, *STEP_MUTANTS, *FLOW_MUTANTS]
 
 
 def wanted() -> list[AnyMutant]:
@@ -39,13 +43,21 @@ def wanted() -> list[AnyMutant]:
     return EVERY if WANTED == "all" else EVERY[int(first) : int(last)]
 
 
-def found_out(url: str, mutant: AnyMutant) -> str:
+def found_out(url: str, one: AnyMutant) -> str:
     """How its machine fails with this mutant; '' where it does not."""
-    if isinstance(mutant, LaneMutant):
-        return lane_mutants.noticed(url, mutant)
-    if isinstance(mutant, StepMutant):
-        return step_mutants.noticed(url, mutant)
-    return noticed(url, mutant)
+    if isinstance(one, LaneMutant):
+        return lane_mutants.noticed(url, one)
+    if one in STEP_MUTANTS:
+        return by_steps(url, one)
+    return by_flows(url, one) if one in FLOW_MUTANTS else noticed(url, one)
+
+
+def by_steps(url: str, one: Mutant | None) -> str:
+    return mutant.noticed(url, one, lambda *run: StepFuzz(*run).run(), step_mutants.SEEDS)
+
+
+def by_flows(url: str, one: Mutant | None) -> str:
+    return mutant.noticed(url, one, lambda *run: FlowFuzz(*run).run(), flow_mutants.SEEDS)
 
 
 def noticed(url: str, *mutants: Mutant) -> str:
@@ -72,19 +84,24 @@ def noticed(url: str, *mutants: Mutant) -> str:
     return ""
 
 
-@pytest.mark.parametrize("mutant", QUICK, ids=str)
-def test_a_missing_guard_is_noticed(mutant: Mutant, valkey: EmbeddedServer) -> None:
-    assert noticed(valkey.url, mutant), mutant.fault
+@pytest.mark.parametrize("one", QUICK, ids=str)
+def test_a_missing_guard_is_noticed(one: Mutant, valkey: EmbeddedServer) -> None:
+    assert noticed(valkey.url, one), one.fault
 
 
-@pytest.mark.parametrize("mutant", QUICK_LANES, ids=str)
-def test_a_missing_guard_of_lanes_is_noticed(mutant: LaneMutant, valkey: EmbeddedServer) -> None:
-    assert lane_mutants.noticed(valkey.url, mutant), mutant.fault
+@pytest.mark.parametrize("one", QUICK_LANES, ids=str)
+def test_a_missing_guard_of_lanes_is_noticed(one: LaneMutant, valkey: EmbeddedServer) -> None:
+    assert lane_mutants.noticed(valkey.url, one), one.fault
 
 
-@pytest.mark.parametrize("mutant", QUICK_STEPS, ids=str)
-def test_a_missing_guard_of_steps_is_noticed(mutant: StepMutant, valkey: EmbeddedServer) -> None:
-    assert step_mutants.noticed(valkey.url, mutant), mutant.fault
+@pytest.mark.parametrize("one", QUICK_STEPS, ids=str)
+def test_a_missing_guard_of_steps_is_noticed(one: Mutant, valkey: EmbeddedServer) -> None:
+    assert by_steps(valkey.url, one), one.fault
+
+
+@pytest.mark.parametrize("one", QUICK_FLOWS, ids=str)
+def test_an_end_that_does_not_tell_its_flow_is_noticed(one: Mutant, valkey: EmbeddedServer) -> None:
+    assert by_flows(valkey.url, one), one.fault
 
 
 @pytest.mark.skipif(not WANTED, reason="minutes: STREAMQ_MUTANTS=all")
@@ -92,33 +109,34 @@ def test_a_missing_guard_of_steps_is_noticed(mutant: StepMutant, valkey: Embedde
 def test_all_missing_guards_are_noticed(valkey: EmbeddedServer) -> None:
     """And the model is content with the scripts as they are."""
     lived: list[str] = []
-    for mutant in wanted():
-        how = found_out(valkey.url, mutant)
-        lived += [] if how else [str(mutant)]
-        print(f"{mutant}: {how[:120] or 'LIVED'}", flush=True)
+    for one in wanted():
+        how = found_out(valkey.url, one)
+        lived += [] if how else [str(one)]
+        print(f"{one}: {how[:120] or 'LIVED'}", flush=True)
     print(f"mutants killed {len(wanted()) - len(lived)}/{len(wanted())}")
     assert lived == []
     assert noticed(valkey.url) == ""
     lane_mutants.content(valkey.url)
-    assert step_mutants.noticed(valkey.url, None) == ""
+    assert by_steps(valkey.url, None) == ""
+    assert by_flows(valkey.url, None) == ""
 
 
-@pytest.mark.parametrize("mutant", [*MUTANTS, *STEP_MUTANTS], ids=str)
-def test_every_mutant_fits_its_script(mutant: Mutant | StepMutant, valkey: EmbeddedServer) -> None:
+@pytest.mark.parametrize("one", [*MUTANTS, *STEP_MUTANTS, *FLOW_MUTANTS], ids=str)
+def test_every_mutant_fits_its_script(one: Mutant, valkey: EmbeddedServer) -> None:
     """A script that is rewritten takes its mutants along. One that is no Lua would be noticed for that."""
-    changed_text = without(*mutant[:3])(mutant.script, scripts.load(mutant.script).text)
-    assert changed_text != scripts.load(mutant.script).text
+    changed_text = without(*one[:3])(one.script, scripts.load(one.script).text)
+    assert changed_text != scripts.load(one.script).text
     assert command(valkey.url, "SCRIPT", "LOAD", changed_text)
 
 
-@pytest.mark.parametrize("mutant", LANE_MUTANTS, ids=str)
-def test_every_mutant_of_lanes_fits_its_scripts(mutant: LaneMutant, valkey: EmbeddedServer) -> None:
+@pytest.mark.parametrize("one", LANE_MUTANTS, ids=str)
+def test_every_mutant_of_lanes_fits_its_scripts(one: LaneMutant, valkey: EmbeddedServer) -> None:
     texts = {name: scripts.load(name).text for name in scripts.names()}
-    those = [name for name, text in texts.items() if mutant.concerns(name, text)]
+    those = [name for name, text in texts.items() if one.concerns(name, text)]
     assert those
     for name in those:
-        assert mutant.change(name, texts[name]) != texts[name]
-        assert command(valkey.url, "SCRIPT", "LOAD", mutant.change(name, texts[name]))
+        assert one.change(name, texts[name]) != texts[name]
+        assert command(valkey.url, "SCRIPT", "LOAD", one.change(name, texts[name]))
 
 
 def test_the_clock_of_the_model_is_the_only_other_difference() -> None:

@@ -238,12 +238,13 @@ SCRIPTS = {
     "producer": (
         "enqueue", "enqueue_rich", "register", "announce", "open_shard", "wait", "cancel", "locate",
         "signal", "write_schedule",
-        "flow_build", "flow_commit", "flow_advance", "flow_release", "flow_grow", "flow_keep", "flow_mark",
-        "flow_renew", "flow_inputs",
+        "flow_build", "flow_commit", "flow_advance", "flow_release", "flow_step", "flow_grow", "flow_keep",
+        "flow_mark", "flow_renew", "flow_inputs",
     ),
     "worker": (
         "fetch", "renew", "settle", "settle_rich", "beat", "leave", "groups", "orders", "tally", "watch",
         "muster", "survey", "rights", "next_promotion", "checkpoint", "memos", "emit", "take_signal",
+        "flow_behind",
     ),
     "daemon": (
         "next_due", "next_promotion", "recount", "set_window",

@@ -26,6 +26,7 @@ from streamq import (
 from streamq.cli import main
 from streamq.dashboard import dashboard
 from streamq.dashboard.auth import Anyone
+from streamq.keys import shard_keys, type_keys
 from streamq.payloads.keyring import new_key
 from streamq.payloads.pipeline import key_of, opened, pipeline_for
 from streamq.payloads.ring import ring_of
@@ -516,3 +517,11 @@ async def test_signals_are_sealed_for_their_task(url: str, monkeypatch: pytest.M
     async with serving(app):
         assert await first.aresult(20) == await second.aresult(20) == SECRET
     clean(app)
+
+
+def test_equal_names_with_different_rings_have_keys_of_their_own(url: str) -> None:
+    one, two = StreamQ("shop", url, keys=before()), StreamQ("shop", url, keys=before())
+    for app in (one, two):
+        for keys in (shard_keys(app.name, 0), type_keys(app.name, 0, "email")):
+            assert ring_of(keys.app) is ring_of(app.name)
+    assert ring_of(shard_keys("shop", 0).app) is None

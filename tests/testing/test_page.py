@@ -19,4 +19,4 @@ def test_the_pages_programs_run(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("".join(INI))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
-    assert "7 passed" in found.stdout, found.stdout + found.stderr
+    assert "8 passed" in found.stdout, found.stdout + found.stderr

@@ -14,6 +14,7 @@ GIVEN = {
     "audit_flow": _FLOW,
     "flow_advance": _FLOW, "flow_commit": {*_FLOW, "flow_pages"}, "flow_grow": _FLOW, "flow_mark": _FLOW,
     "flow_build": {"flow", "flow_items"}, "flow_release": {*_FLOW, "flow_items"},
+    "flow_step": {*_FLOW, "flow_items"},
     "flow_inputs": {*_FLOW, "flow_results"}, "flow_renew": {"flow", "flow_pages"}, "flow_keep": {"flow"},
     "announce": {"apps"}, "audit_keys": {"keys"}, "audit_pending": {"stream"}, "audit_stream": {"stream"},
     "beat": {"beats", "details"}, "enqueue": {"writer", "keys"}, "fetch": {"streams"}, "forget": {"kept"},

@@ -1,0 +1,10 @@
+#!lua flags=no-writes
+-- flow_behind: what has waited in the inbox for so long that nobody else will take it out.
+-- KEYS flows inbox
+-- ARGV patience_ms offset most
+-- Returns {whether the shard has flows, now in ms, rows...}, the oldest rows first
+local time = redis.call('TIME')
+local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+local until_ms = string.format('%.0f', now - patience_ms)
+local rows = redis.call('ZRANGE', inbox, '-inf', until_ms, 'BYSCORE', 'LIMIT', offset, most)
+return {redis.call('EXISTS', flows), now, unpack(rows)}
