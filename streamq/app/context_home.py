@@ -78,6 +78,10 @@ class ContextHome:
         """Tell a value of an attempt."""
         self._live.emit(task, worker, value)
 
+    def log(self, task: Delivery, worker: str, level: int, logger: str, message: str) -> bool:
+        """Tell a log record of an attempt, if its type shows such; return whether it does."""
+        return self._live.log(task, worker, level, logger, message)
+
     def flush(self, task: Delivery) -> None:
         """Send what an attempt told."""
         self._live.flush(task)

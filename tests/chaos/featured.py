@@ -113,3 +113,9 @@ def lone() -> str:
 @_task
 async def queued() -> str:
     return await behave(_run())
+
+
+if KNOWN:
+    from tests.chaos import flowing
+
+    TYPES |= flowing.TYPES
