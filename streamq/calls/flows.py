@@ -260,9 +260,10 @@ def next_look(s: ShardKeys) -> Call[int | None]:
     )
 
 
-def listed(s: ShardKeys) -> Call[list[str]]:
-    """Return all flows of a shard."""
-    return Call(None, (s.flows,), ("ZRANGE", s.flows, 0, -1), lambda reply: list(map(text, reply)))
+def listed(s: ShardKeys, first: int, number: int) -> Call[list[str]]:
+    """Return flows of a shard, from this place on."""
+    args = ("ZRANGE", s.flows, first, first + number - 1)
+    return Call(None, (s.flows,), args, lambda reply: list(map(text, reply)))
 
 
 def named(s: ShardKeys, key: str) -> Call[str]:

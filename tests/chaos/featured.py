@@ -118,4 +118,4 @@ async def queued() -> str:
 if KNOWN:
     from tests.chaos import flowing
 
-    TYPES |= flowing.TYPES
+    TYPES.update(flowing.TYPES)
