@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from streamq.app.app import StreamQ as StreamQ
     from streamq.app.bound_task import Bound as Bound
     from streamq.app.bound_task import Route as Route
+    from streamq.app.expand import Expand as Expand
     from streamq.app.flow_graph import FlowGraph as FlowGraph
     from streamq.app.flow_graph import Node as Node
     from streamq.app.flow_graph import OnError as OnError
@@ -198,6 +199,7 @@ if TYPE_CHECKING:
 __all__, _named = lazy.names(__name__, {
     "app.app": ("StreamQ",),
     "app.bound_task": ("Bound",),
+    "app.expand": ("Expand",),
     "app.flow_graph": ("FlowGraph", "Node", "OnError"),
     "app.flow_handle": ("FlowHandle",),
     "app.handle": ("TaskHandle",),

@@ -58,6 +58,9 @@ class Home(Protocol):
         """Check calls and add them as follow-ups to those `before`; return their handles."""
         ...
 
+    def spawn(self, task: Any, before: list[Any], calls: Iterable[Any]) -> None:
+        """Check calls and add them as children of a flow's node to what was enqueued `before`."""
+
     def steps(self, task: Any, worker: str) -> Any:
         """Return the steps of an attempt that has made none yet."""
 
@@ -187,12 +190,27 @@ class Context:
 
     def enqueue_many(self, calls: Iterable[Enqueues[T]]) -> list[T]:
         """Enqueue follow-ups, as `enqueue` does; return their handles in order. Of all or none."""
+        home, before = self._at_its_end("a follow-up was enqueued")
+        return home.follow(self._task, before, calls)
+
+    def spawn(self, *calls: Enqueues[Any]) -> None:
+        """Add children to this node of a flow, made with `task_type.bind(...)`: the nodes that wait for it
+        wait for them too, and get the result of this one.
+
+        They exist from the moment that this task is completed, and only if it is. Sends nothing now, and is
+        the same in an `async def` handler. Raises UsageError in a task that is no node of a flow.
+        """
+        home, before = self._at_its_end("a child was spawned")
+        home.spawn(self._task, before, calls)
+
+    def _at_its_end(self, what: str) -> tuple[Home, list[Any]]:
+        """Return who takes what the completion of this attempt is to write, and what it has by now."""
         if self._home is None or self._ended:
             why = "after its handler had returned" if self._ended else "of no app"
-            raise LookupError(f"a follow-up was enqueued in an attempt {why}: nothing would send it")
+            raise LookupError(f"{what} in an attempt {why}: nothing would send it")
         if self._follow_ups is None:
             self._follow_ups = []
-        return self._home.follow(self._task, self._follow_ups, calls)
+        return self._home, self._follow_ups
 
     @overload
     async def step(
@@ -361,6 +379,12 @@ def end(context: Context) -> list[Any]:
     """Take the follow-ups of an attempt whose handler has returned: from now on it gets no more."""
     context._ended = True  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
     return context._follow_ups or []  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+
+
+def in_flow() -> bool:
+    """Return whether the running task is a node of a flow; True where none runs."""
+    context = CURRENT.get(None)
+    return context is None or bool(getattr(context._task, "node", True))  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
 
 def stepped(context: Context) -> bool:

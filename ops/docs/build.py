@@ -45,15 +45,19 @@ RUNBOOKS: Final = "ops/runbooks"
 SECTIONS: Final = {
     "Start": "index tutorial examples all-pages",
     "How-to": (
-        "tasks results schedules lanes uniqueness follow-ups steps live "
+        "tasks results schedules lanes uniqueness flows follow-ups steps live batches "
         "sealing versions dependencies hooks *-changes"
     ),
-    "Use it with": "django fastapi flask litestar sqlalchemy outbox pydantic testing sentry opentelemetry",
+    "Use it with": "django fastapi flask litestar sqlalchemy outbox testing sentry opentelemetry",
     "Come from": "migrate from-celery from-rq from-*",
     "Run it": (
-        "production workers placement daemon redis dashboard capacity security upgrade support runbooks/*"
+        "production workers placement daemon redis dashboard kubernetes systemd upgrade capacity "
+        "security support runbooks/*"
     ),
-    "Understand": "what-happens-when when-not design proof chaos faults comparison bench contributing",
+    "Understand": (
+        "life-of-a-task what-survives what-happens-when when-not comparison design proof chaos faults "
+        "bench contributing"
+    ),
     "Reference": "cli values reference/* changelog",
 }
 REST: Final = "How-to"

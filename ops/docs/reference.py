@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+import wire  # noqa: E402
 
 import streamq  # noqa: E402
 from streamq import cli, errors, testing  # noqa: E402
@@ -271,6 +273,7 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "settings.md": settings,
     "metrics.md": metrics,
     "errors.md": exceptions,
+    "wire-format.md": lambda: wire.page(MADE, table),
 }
 
 

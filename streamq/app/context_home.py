@@ -17,10 +17,10 @@ from streamq.registry.registry import Registry
 from streamq.transport.address import Address
 
 if TYPE_CHECKING:
+    from streamq.app.expand import Spawns
     from streamq.app.follow_ups import FollowUps
     from streamq.app.live import Live
     from streamq.app.steps import Steps
-    from streamq.model.effect import FollowUp
 
 
 class ContextHome:
@@ -34,6 +34,12 @@ class ContextHome:
         from streamq.app.follow_ups import FollowUps  # noqa: PLC0415 - a producer has none
 
         return FollowUps(self._registry, self._enqueuer)
+
+    @cached_property
+    def _spawns(self) -> Spawns:
+        from streamq.app.expand import Spawns  # noqa: PLC0415 - as above
+
+        return Spawns(self._registry)
 
     @cached_property
     def _live(self) -> Live:
@@ -50,11 +56,13 @@ class ContextHome:
         """Use this server: that of the worker which started this process."""
         self._enqueuer.move(server)
 
-    def follow(
-        self, task: Delivery, before: list[FollowUp], calls: Iterable[Bound[Any]]
-    ) -> list[TaskHandle[Any]]:
+    def follow(self, task: Delivery, before: list[Any], calls: Iterable[Bound[Any]]) -> list[TaskHandle[Any]]:
         """Add follow-ups to those before; return their handles."""
         return self._follow_ups.follow(task, before, calls)
+
+    def spawn(self, task: Delivery, before: list[Any], calls: Iterable[Bound[Any]]) -> None:
+        """Add children of a flow's node to what was enqueued before."""
+        self._spawns.spawn(task, before, calls)
 
     def steps(self, task: Delivery, worker: str) -> Steps:
         """Return the steps of an attempt that has made none yet."""

@@ -10,23 +10,24 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 import orjson
 
-from streamq import joining
 from streamq.calls import flows as calls
 from streamq.calls import producer as producer_calls
 from streamq.calls.call import Arg
 from streamq.calls.flows import Item
 from streamq.client.flows import announce, register, reopen
 from streamq.errors import OutcomeUnknown
-from streamq.features import FLOWS, needing
 from streamq.flow import Flow, ask
-from streamq.flows.advancing import Guess, advance, page_of
+from streamq.flows.advancing import Guess, advance
 from streamq.flows.flow_id import FlowId, new_local
+from streamq.flows.growing import page_of
+from streamq.flows.reading import NodeKind
 from streamq.keys import FLOW_PAGE, ShardKeys, shard_keys
 from streamq.model.task import LETTER, NewTask
+from streamq.registry.growth import values_of
 from streamq.registry.handler import Handler
 from streamq.registry.registry import Registry
 from streamq.shards import shard_of
@@ -39,16 +40,17 @@ _TRIES: Final = 5
 @dataclass(slots=True)
 class Declared:
     """A node. waits: the nodes that it waits for. tail: what it needs of them, as `flows.needs` writes it.
-    source: the node whose list a map goes over; items: the payloads of its children if that is a list of the
-    program; argument: which the item is."""
+    undo: the number of the node that undoes it. source: the node whose list a map goes over; items: the
+    payloads of its children if that is a list of the program; argument: which the item is."""
 
     name: str
     handler: Handler
-    kind: Literal["task", "map"]
+    kind: NodeKind
     waits: list[int]
     task: NewTask
     tail: str
     tolerated: bool
+    undo: int | None = None
     source: int | None = None
     argument: str = ""
     items: list[bytes] | None = None
@@ -157,7 +159,7 @@ def _parts(declared: Declares, key: str) -> Iterator[_Part]:
         rows = list(enumerate(nodes[page : page + FLOW_PAGE], page))
         for number, node in rows:
             record |= _fields(number, node)
-        items = [Item(number, _values(node)) for number, node in rows if node.kind == "task"]
+        items = [Item(number, _values(node)) for number, node in rows if node.kind != "map"]
         yield from _sized(page_of(-1, page // FLOW_PAGE), items, record)
         record = {}
     for number, node in enumerate(nodes):
@@ -185,8 +187,9 @@ def _sized(page: str, items: Sequence[Item], record: Mapping[str, Arg] | None = 
 def _head(declared: Declares, key: str) -> dict[str, Arg]:
     """Return what the record says of the flow as a whole."""
     nodes = declared.nodes
-    roots = [n for n, node in enumerate(nodes) if not node.waits and n != declared.on_failure]
-    last = [n for n, node in enumerate(nodes) if not node.children and n != declared.on_failure]
+    apart = {declared.on_failure, *(node.undo for node in nodes)}  # they run only where the flow fails
+    roots = [n for n, node in enumerate(nodes) if not node.waits and n not in apart]
+    last = [n for n, node in enumerate(nodes) if not node.children and n not in apart]
     first, maps = len(nodes), list[str]()
     for number, node in enumerate(nodes):
         if node.items is not None:
@@ -201,6 +204,7 @@ def _head(declared: Declares, key: str) -> dict[str, Arg]:
         "maps": " ".join(maps),
         "controls": " ".join(str(n) for n, node in enumerate(nodes) if node.kind == "map"),
         "tolerant": " ".join(str(n) for n, node in enumerate(nodes) if node.tolerated),
+        "undos": " ".join(f"{n}:{node.undo}" for n, node in enumerate(nodes) if node.undo is not None),
         "on_failure": "" if declared.on_failure is None else declared.on_failure,
         "fail_fast": int(declared.fail_fast),
     }
@@ -213,8 +217,10 @@ def _fields(number: int, node: Declared) -> dict[str, Arg]:
         told["a"] = node.waits
     if node.tolerated:
         told["c"] = True
-    if node.kind == "map":
-        told["k"] = "map"
+    if node.kind != "task":
+        told["k"] = node.kind
+    if node.undo is not None:
+        told["u"] = node.undo
     found: dict[str, Arg] = {f"n{number}": orjson.dumps(told)}
     if node.children:
         found[f"d{number}"] = " ".join(map(str, node.children))
@@ -231,16 +237,4 @@ def _plain(value: Arg) -> str:
 
 def _values(node: Declared) -> list[Arg]:
     """Return an item as `flow_release` reads it. The payload of a map's call is that of its children."""
-    task = node.task
-    head = LETTER[task.priority]
-    if task.due is not None:
-        head += f"{'@' if task.absolute else '+'}{task.due}"
-    told = joining.parts(task.joins)
-    lane, cost = str(told.get("lane", "")), str(told.get("cost", ""))
-    if "lane" in told and not lane:
-        lane = "\1"
-    payload: Arg = b"" if node.kind == "map" else task.payload
-    values: list[Arg] = [head, payload, node.tail, lane, cost]
-    for name, value in needing(task.fields, FLOWS):
-        values += (name, value)
-    return values
+    return values_of(node.task, b"" if node.kind == "map" else node.task.payload, node.tail)

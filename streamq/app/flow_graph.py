@@ -9,10 +9,11 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Concatenate, Final, Generic, Literal, TypeVar, cast
+from typing import Any, Concatenate, Final, Generic, Literal, TypeVar, cast, overload
 
 from streamq.app.bound_task import Bound, BoundNode
 from streamq.app.enqueuer import Enqueuer
+from streamq.app.expand import Expand, check_child
 from streamq.app.flow_builder import Built, Declared, Declares, start
 from streamq.app.flow_handle import FlowHandle
 from streamq.app.task_type import TaskType
@@ -23,6 +24,7 @@ from streamq.flows import needs
 from streamq.flows.advancing import MOST_CHILDREN
 from streamq.flows.inputs import Failure
 from streamq.flows.needs import Need, OfFailure, OfMap
+from streamq.flows.reading import NodeKind
 from streamq.model.output import NamesOutputs, Output
 from streamq.options.checks import key_text
 from streamq.registry.handler import Handler, check_name
@@ -31,12 +33,42 @@ from streamq.registry.registry import Registry
 R = TypeVar("R")
 T = TypeVar("T")
 OnError = Literal["fail", "continue"]
+Undo = TaskType[..., Any, Any] | Bound[Any]
+"""What undoes a node: a task that is called with its result, or a call."""
 
 MOST_STATIC: Final = 10_000
 """The most nodes that are declared one by one."""
 MOST_PARENTS: Final = 1_000
 """The most nodes that one node waits for; a map has any number of children."""
 _NUMBERS: Final = (int, float)
+
+
+class _OutputOf:
+    """The attribute `output` of a node."""
+
+    @overload
+    def __get__(self, node: Node[Expand[Expand[T]]], owner: object) -> list[list[T]]: ...
+    @overload
+    def __get__(self, node: Node[Expand[T]], owner: object) -> list[T]: ...
+    @overload
+    def __get__(self, node: Node[list[Expand[T]]], owner: object) -> list[list[T]]: ...
+    @overload
+    def __get__(self, node: Node[R], owner: object) -> R: ...
+
+    def __get__(self, node: Any, owner: object) -> Any:
+        return self if node is None else node
+
+
+class _OutcomeOf:
+    """The attribute `outcome` of a node."""
+
+    @overload
+    def __get__(self, node: Node[Expand[T]], owner: object) -> list[T | Failure]: ...
+    @overload
+    def __get__(self, node: Node[R], owner: object) -> R | Failure: ...
+
+    def __get__(self, node: Any, owner: object) -> Any:
+        return self if node is None else Output(node.graph, node.number, node.kind, tolerant=True)
 
 
 class Node(Output, Generic[R]):
@@ -51,15 +83,11 @@ class Node(Output, Generic[R]):
     def __repr__(self) -> str:
         return f"<Node {self.name!r}>"
 
-    @property
-    def output(self) -> R:
-        """What the node returns, as an argument for the `bind` of another node's call."""
-        return cast("R", self)
-
-    @property
-    def outcome(self) -> R | Failure:
-        """The same, or a Failure where the node failed: for one with on_error="continue"."""
-        return cast("R | Failure", Output(self.graph, self.number, self.kind, tolerant=True))
+    output = _OutputOf()
+    """What the node returns, as an argument for the `bind` of another node's call; of a handler that returns
+    Expand the list of its children's results."""
+    outcome = _OutcomeOf()
+    """The same, or a Failure where the node failed: for one with on_error="continue"."""
 
     def then(self, call: Bound[T], *, name: str | None = None, on_error: OnError = "fail") -> Node[T]:
         """Add a call that runs after this node."""
@@ -94,16 +122,58 @@ class FlowGraph:
         name: str | None = None,
         after: Node[Any] | Iterable[Node[Any]] = (),
         on_error: OnError = "fail",
+        undo: Undo | None = None,
     ) -> Node[R]:
         """Add a call. It runs when the nodes whose output it has as an argument have completed, and those of
-        `after`. on_error: whether its failure fails the flow, or is handed on, as a Failure. Raises
+        `after`. on_error: whether its failure fails the flow, or is handed on, as a Failure. undo: a task
+        that is called with its result, or a call, where the flow fails or is cancelled after it has
+        completed. The output of a handler that returns Expand is the list of its children's results. Raises
         InvalidOption and InvalidArguments."""
         waits, needed = self._inputs(call), _outputs(call)
         parents = dict.fromkeys([*waits, *(one.number for one in self._given(after))])
         if any(_is(one, "failure") for one in needed.values()):
             raise InvalidOption("wf.failure is for the call that is given to wf.on_failure(...)")
+        if undo is not None:  # all checks come before the node
+            undo = self._undo_of(call.handler, undo)
         number = self._declare(call.handler, name, on_error, "task", parents, call, needed)
-        return Node(self, number, self._nodes[number].name, of_map=False, hint=call.handler.hint("return"))
+        declared = self._nodes[number]
+        if undo is not None:
+            declared.undo = self._declare_undo(number, declared.name, undo)
+        return Node(self, number, declared.name, of_map=False, hint=_result_of(call.handler))
+
+    def _undo_of(self, handler: Handler, undo: Undo) -> Bound[Any]:
+        """Return the call that undoes a node of this handler."""
+        if isinstance(undo, Bound):
+            found = undo
+        elif not isinstance(undo, TaskType):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidArguments(
+                f"undo={undo!r:.80}: pass a task type, such as refund, or refund.bind(...)"
+            )
+        else:
+            argument = undo.handler.first_argument
+            if argument is None:
+                raise InvalidArguments(
+                    f"undo: task type {undo.handler.name!r} takes no argument for the result of "
+                    f"{handler.name!r}: pass undo={undo.handler.name}.bind()"
+                )
+            result = Output(self, len(self._nodes), "item", hint=_result_of(handler))
+            _fits(result, undo.handler, argument)
+            found = undo.bind(result)
+            if handler.expands:
+                raise InvalidOption(
+                    f"undo: task type {handler.name!r} returns children, which may not all complete: give "
+                    "them what undoes them in flows of their own, or pass a call, undo=refund.bind(...)"
+                )
+        if any(one.kind != "item" for one in _listed(_outputs(found))):
+            raise InvalidOption("undo: its call is given values, or the result of its own node only")
+        self._check(found.handler, found, "fail", 0)
+        return found
+
+    def _declare_undo(self, number: int, name: str, call: Bound[Any]) -> int:
+        tail = needs.written(dict.fromkeys(_outputs(call), number))
+        undo = self._named(None, f"undo-{name}"[:100])
+        self._nodes.append(Declared(undo, call.handler, "undo", [], call.task, tail, tolerated=False))
+        return len(self._nodes) - 1
 
     def map(
         self,
@@ -247,7 +317,7 @@ class FlowGraph:
         handler: Handler,
         name: str | None,
         on_error: OnError,
-        kind: Literal["task", "map"],
+        kind: NodeKind,
         parents: Mapping[int, None],
         call: Bound[Any],
         outputs: Mapping[str, Output | list[Output]],
@@ -278,16 +348,7 @@ class FlowGraph:
             )
         if on_error not in ("fail", "continue"):
             raise InvalidOption(f"on_error={on_error!r:.40}: 'fail' or 'continue'")
-        if call.task.key is not None or handler.lock is not None or '"u' in call.task.joins:
-            raise InvalidOption(
-                f"task type {name!r}: a node has no unique key and no idempotency key, as the flow itself "
-                "starts "
-                "it once. Give the flow a key: wf.start(key=...)"
-            )
-        if call.route is not None and call.route.shard_key is not None and not call.task.joins:
-            raise InvalidOption("shard_key: a flow lives in one shard, which its own key chooses")
-        if handler.options.batch is not None:
-            raise InvalidOption(f"task type {name!r} takes batches, and a node is one call: use another type")
+        check_child(handler, call)
         if parents > MOST_PARENTS:
             raise InvalidOption(f"a node waits for at most {MOST_PARENTS:,} others: use a map")
         if len(self._nodes) >= MOST_STATIC:
@@ -335,6 +396,14 @@ def _outputs(call: Bound[Any]) -> Mapping[str, Output | list[Output]]:
     if not isinstance(call, Bound):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidArguments(f"{call!r:.80} is not a call: pass task_type.bind(...)")
     return call.outputs if isinstance(call, BoundNode) else {}
+
+
+def _result_of(handler: Handler) -> object:
+    """Return the type of a node's output; None if it is not known."""
+    hint = handler.hint("return")
+    if not handler.expands:
+        return hint
+    return types.GenericAlias(list, typing.get_args(hint) or (Any,))
 
 
 def _listed(outputs: Mapping[str, Output | list[Output]]) -> list[Output]:

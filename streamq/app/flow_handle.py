@@ -7,7 +7,7 @@ by `app.flow_handle(id)`.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import orjson
@@ -26,8 +26,8 @@ from streamq.errors import (
 from streamq.flow import Flow, Pause, ask
 from streamq.flows import actions, reading
 from streamq.flows.flow_id import FlowId
-from streamq.flows.inputs import STATE_NAMES, Failure, cause_of, read_results
-from streamq.flows.naming import maps
+from streamq.flows.inputs import STATE_NAMES, Failure, cause_of, read_results, stuck_in
+from streamq.flows.naming import children_kinds, maps
 from streamq.flows.reading import OVER, FlowInfo, FlowState, Named, NodeInfo
 from streamq.keys import ShardKeys, shard_keys
 from streamq.options.checks import Duration, seconds
@@ -141,27 +141,38 @@ class FlowHandle:
 
     # -- acting ----------------------------------------------------------------------------------------
 
-    def cancel(self) -> bool:
+    def cancel(self, *, undo: bool = True) -> bool:
         """Cancel the flow: what waits is skipped, tasks that have not started are cancelled, those that run
-        are asked to stop. Return whether it was running. Raises UnknownFlow."""
+        are asked to stop; then completed nodes are undone, unless `undo` is false. Return whether it was
+        running. Raises UnknownFlow."""
         refuse("FlowHandle.cancel()", "await handle.acancel()")
-        return self._enqueuer.drive(actions.cancel(self._s, self._id))
+        return self._enqueuer.drive(actions.cancel(self._s, self._id, undo=undo))
 
-    async def acancel(self) -> bool:
+    async def acancel(self, *, undo: bool = True) -> bool:
         """Cancel the flow, as `cancel` does."""
-        return await self._enqueuer.adrive(actions.cancel(self._s, self._id))
+        return await self._enqueuer.adrive(actions.cancel(self._s, self._id, undo=undo))
 
-    def retry(self) -> bool:
+    def retry(self, *, start: str | Iterable[str] = ()) -> bool:
         """Let a flow that has failed or was cancelled go on: nodes that failed run again, with their memos,
-        what was skipped waits again, and results stay. Return whether it had. Raises UnknownFlow."""
-        refuse("FlowHandle.retry()", "await handle.aretry()")
-        return self._enqueuer.drive(actions.retry(self._s, self._id, self._registry.pipeline))
+        nodes that were undone run again with all that waits for them, what was skipped waits again, and other
+        results stay. A flow that is stuck tries its failed undo task again.
 
-    async def aretry(self) -> bool:
+        start: the names of nodes that run again as well, with all that waits for them, also where the flow
+        has completed. Return whether it goes on. Raises UnknownFlow, and UsageError for an unknown name.
+        """
+        refuse("FlowHandle.retry()", "await handle.aretry()")
+        return self._enqueuer.drive(self._retry(start))
+
+    async def aretry(self, *, start: str | Iterable[str] = ()) -> bool:
         """Let a flow that has failed or was cancelled go on, as `retry` does."""
-        return await self._enqueuer.adrive(actions.retry(self._s, self._id, self._registry.pipeline))
+        return await self._enqueuer.adrive(self._retry(start))
 
     # -- steps -----------------------------------------------------------------------------------------
+
+    def _retry(self, start: str | Iterable[str]) -> Flow[bool]:
+        names = [start] if isinstance(start, str) else list(start)
+        pipeline = self._registry.pipeline
+        return (yield from actions.retry(self._s, self._id, pipeline, start=names))
 
     def _head(self) -> Flow[FlowInfo]:
         return (yield from reading.head(self._s, self._id.local))
@@ -176,7 +187,9 @@ class FlowHandle:
         yield from self._ended(deadline)
         wanted = yield from self._wanted(node)
         found: dict[str, Any] = {}
-        for name, one in wanted.items():
+        for name, node_ in wanted.items():
+            handler = self._registry.handlers.get(node_.type)
+            one = _of_children(node_) if handler is not None and handler.expands else node_
             values = yield from self._read(name, one)
             found[name] = values if one.kind == "map" else values[0]
         return found if len(found) != 1 else found.popitem()[1]
@@ -198,8 +211,8 @@ class FlowHandle:
             raise actions.unknown(self._id)
         if state == "cancelled":
             raise FlowCancelled(f"flow {self._id} was cancelled")
-        if state == "failed":
-            raise (yield from self._failed())
+        if state in ("failed", "stuck"):
+            raise (yield from self._failed(stuck=state == "stuck"))
 
     def _late(self) -> Flow[str]:
         found = yield from self._head()
@@ -209,9 +222,16 @@ class FlowHandle:
             f"were released, {found.waiting} wait"
         )
 
-    def _failed(self) -> Flow[FlowFailed]:
+    def _failed(self, *, stuck: bool) -> Flow[FlowFailed]:
         cause = yield from cause_of(self._s, self._id.local)
         why = cause.error or cause.reason or cause.state
+        undo = (yield from stuck_in(self._s, self._id.local)) if stuck else None
+        if undo is not None:
+            return FlowFailed(
+                f"flow {self._id} is stuck: its undo failed in node {undo.node!r} ({undo.task}): "
+                f"{undo.error or undo.reason or undo.state}. What completed before that node is not undone. "
+                "When the cause is gone, call retry()", node=undo.node, error=undo.error,
+            )  # fmt: skip
         return FlowFailed(
             f"flow {self._id} failed: node {cause.node!r} ({cause.task or 'no task'}): {why}. When the "
             "cause is "
@@ -227,7 +247,9 @@ class FlowHandle:
         listed = yield from reading.nodes(self._s, self._id.local)
         for one in listed:
             if one.name == node:
-                ranges = (yield from maps(self._s, self._id.local)) if one.kind == "map" else {}
+                ranges = (
+                    (yield from maps(self._s, self._id.local)) if one.kind == "map" or one.children else {}
+                )
                 return reading.named(one.number, {"t": one.type, "k": one.kind}, ranges)
         if not listed:
             raise actions.unknown(self._id)
@@ -236,9 +258,9 @@ class FlowHandle:
 
     def _children(self, node: str) -> Flow[Named]:
         one = yield from self._named(node)
-        if one.kind != "map":
-            raise UsageError(f"node {node!r} is no map: call result(node={node!r})")
-        return one
+        if one.kind != "map" and not one.children:
+            raise UsageError(f"node {node!r} is no map and has no children: call result(node={node!r})")
+        return _of_children(one)
 
     def _read(self, node: str, one: Named) -> Flow[list[Any]]:
         s, flow, numbers = self._s, self._id.local, one.numbers
@@ -250,11 +272,28 @@ class FlowHandle:
             raise ResultUnavailable(f"node {node!r} of flow {self._id} has no result: {what} is {state}")
         ranges = {one.number: (one.first, numbers.stop - one.first)} if one.kind == "map" else {}
         raw = yield from read_results(s, flow, list(numbers), ranges, RESULT_BYTES)
-        handler = self._registry.handlers.get(one.type)
+        types = yield from self._types(one)
+        handlers = map(self._registry.handlers.get, types)
         return [
             _decoded(raw[n], None if handler is None or state != "c" else handler.decode_result)
-            for n, state in zip(numbers, states, strict=False)
+            for n, state, handler in zip(numbers, states, handlers, strict=False)
         ]
+
+    def _types(self, one: Named) -> Flow[list[str]]:
+        """Return the task type of each of these nodes, which are one, or children of the same."""
+        grown = one.kind == "map" and one.children
+        kinds = (yield from children_kinds(self._s, self._id.local, one.number)) if grown else None
+        if kinds is None:
+            return [one.type] * len(one.numbers)
+        start = one.numbers.start - one.first
+        return [name for name, _ in kinds[start : start + len(one.numbers)]]
+
+
+def _of_children(one: Named) -> Named:
+    """Return what a reader of a node's children needs."""
+    if one.kind == "map":
+        return one
+    return one._replace(kind="map", first=one.children.start, numbers=one.children)
 
 
 def _pages(children: Named) -> Iterator[Named]:

@@ -37,15 +37,13 @@ class FollowUps:
         self._registry, self._enqueuer = registry, enqueuer
         self._lock = threading.Lock()
 
-    def follow(
-        self, task: Delivery, before: list[FollowUp], calls: Iterable[Bound[Any]]
-    ) -> list[TaskHandle[Any]]:
+    def follow(self, task: Delivery, before: list[Any], calls: Iterable[Bound[Any]]) -> list[TaskHandle[Any]]:
         """Check calls and add them to those before; return their handles. Adds all or none."""
         listed = checked(list(calls), self._registry.name, self._registry.handlers)
         for call in listed:
             self._check(call, task.shard)
         with self._lock:
-            _check_bounds(before, listed)
+            _check_bounds([one for one in before if isinstance(one, FollowUp)], listed)
             ids = [_local(task, len(before) + n, call.task) for n, call in enumerate(listed)]
             tasks = self._within_hooks(listed, ids, task.shard)
             before += [

@@ -18,7 +18,11 @@ def written(effects: Sequence[Effect], results_of: Callable[[NodeResult], int]) 
         return ""
     import orjson  # noqa: PLC0415 - few settlements have an effect
 
-    return orjson.dumps(dict(_pair(effect, results_of) for effect in effects)).decode()
+    told = dict(_pair(effect, results_of) for effect in effects)
+    for effect in effects:
+        if isinstance(effect, NodeResult) and effect.grown:
+            told |= {"grow": effect.grown, "expand": int(effect.expanded)}
+    return orjson.dumps(told).decode()
 
 
 def _pair(effect: Effect, results_of: Callable[[NodeResult], int]) -> tuple[str, int | str]:

@@ -20,7 +20,7 @@ LOOK_MS: Final = 600_000
 MOST: Final = 100_000
 """The most nodes of a flow, the children of maps included."""
 
-Mark = Literal["cancel", "fail", "retry"]
+Mark = Literal["cancel", "drop", "fail", "retry"]
 
 
 class Item(NamedTuple):
@@ -33,12 +33,13 @@ class Item(NamedTuple):
 
 class Ready(NamedTuple):
     """A node that may run. map: of which it is a child, -1 for none. cut: it is a map whose list is to be
-    cut."""
+    cut; grown: its children are."""
 
     number: int
     type: str
     map: int
     cut: bool
+    grown: bool = False
 
 
 class Advanced(NamedTuple):
@@ -112,7 +113,7 @@ def _advanced(reply: list[Reply]) -> Advanced:
 
 
 def _ready(node: int, task_type: bytes, of: int | bytes, kind: bytes) -> Ready:
-    return Ready(node, text(task_type), of if isinstance(of, int) else -1, kind == b"m")
+    return Ready(node, text(task_type), of if isinstance(of, int) else -1, kind in b"mg", kind == b"g")
 
 
 def release(
@@ -130,9 +131,12 @@ def grow(s: ShardKeys, flow: str, node: int, first: int, children: int) -> Call[
     return build("flow_grow", (flow, node, first, children, MOST), int, s=s, **_record(s, flow))
 
 
-def mark(s: ShardKeys, flow: str, what: Mark, node: int = 0, note: Note = NO_NOTE) -> Call[str]:
-    """Cancel, fail or retry a flow. Returns its state before, '' if there is none."""
-    return build("flow_mark", (flow, what, node, *note), text, s=s, **_record(s, flow))
+def mark(
+    s: ShardKeys, flow: str, what: Mark, node: int = 0, note: Note = NO_NOTE, again: Iterable[int] = ()
+) -> Call[str]:
+    """Cancel (drop: without undo), fail or retry a flow. again: nodes that a retry lets run again, besides
+    those that failed. Returns its state before, '' if there is none."""
+    return build("flow_mark", (flow, what, node, *note, *again), text, s=s, **_record(s, flow))
 
 
 def renew(s: ShardKeys, flow: str, pages: Sequence[str], life_ms: int) -> Call[int]:
@@ -162,6 +166,12 @@ def results(s: ShardKeys, flow: str, nodes: Sequence[int], most_bytes: int) -> C
 
 def _results(reply: list[Reply]) -> Results:
     return Results(reply[0], [(text(state), value) for state, value in pairs(reply[1:])])
+
+
+def children(s: ShardKeys, flow: str, node: int) -> Call[bytes | None]:
+    """Read the children that a node's handler has returned."""
+    key = s.flow_results(flow, node)
+    return Call(None, (key,), ("HGET", key, f"g{node}"), lambda reply: reply)
 
 
 class Audited(NamedTuple):
@@ -211,7 +221,7 @@ def inbox(s: ShardKeys, until_ms: int, limit: int) -> Call[list[InboxRow]]:
 
 def ends_of(s: ShardKeys, flow: str, nodes: Iterable[int]) -> Call[list[str]]:
     """Return what the inbox has of these nodes of a flow, at least one: rows of a number and how it ended."""
-    rows = [f"{node} {how}" for node in nodes for how in "cdxe"]
+    rows = [f"{node} {how}" for node in nodes for how in "cdxeg"]
     args = ("ZMSCORE", s.inbox, *(f"{flow} {row}" for row in rows))
     return Call(
         None,

@@ -24,7 +24,9 @@ _ABOUT: Final = {
     "cancel": "end a flow: what waits is skipped, what runs is asked to stop",
     "retry": "let a flow go on that has failed or was cancelled",
 }
-_STATES: Final = ("running", "failing", "cancelling", "completed", "failed", "cancelled")
+_STATES: Final = (
+    "running", "failing", "cancelling", "undoing", "completed", "failed", "cancelled", "stuck",
+)  # fmt: skip
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +39,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         one = verbs.add_parser(verb, help=about, description=f"{about.capitalize()}.")
         one.add_argument("id", metavar="FLOW")
         if verb == "cancel":
+            one.add_argument("--no-undo", action="store_true", help="leave what has completed as it is")
             one.add_argument("--yes", action="store_true", help="do not ask for confirmation")
+        if verb == "retry":
+            told = "run this node again too, with all that waits for it (also of a flow that has completed)"
+            one.add_argument("--start", action="append", default=[], metavar="NODE", help=told)
         target.options(one)
 
 
@@ -59,10 +65,10 @@ def run(args: argparse.Namespace) -> int:
         case "cancel":
             if not confirmed(f"Cancel flow {args.id}?", yes=args.yes):
                 return FAILED
-            done = flows.cancel(args.id)
+            done = flows.cancel(args.id, undo=not args.no_undo)
             said = f"cancelled {args.id}" if done else f"{args.id} had ended already"
         case _:
-            done = flows.retry(args.id)
+            done = flows.retry(args.id, start=args.start)
             said = f"{args.id} goes on" if done else f"{args.id} has not failed"
     if args.json:
         write_json({"app": found.app, "flow": args.id, "changed": done})
@@ -108,11 +114,14 @@ def _show(found: target.Target, view: FlowView, args: argparse.Namespace) -> int
     if view.failure is not None:
         pairs.append(("failed", f"{view.failure.node} ({view.failure.task or 'no task'})"))
         pairs.append(("error", view.failure.error or view.failure.reason or view.failure.state))
+    if view.stuck is not None:
+        pairs.append(("stuck", f"undo failed in {view.stuck.node} ({view.stuck.task or 'no task'})"))
+        pairs.append(("its error", view.stuck.error or view.stuck.reason or view.stuck.state))
     write_pairs(pairs)
     write_lines("")
     head = ["NODE", "STATE", "TYPE", "AFTER", "TASK"]
     write_table(head, [_node(one) for one in view.nodes], empty="no nodes that can be read")
-    if flow.state in ("failed", "cancelled"):
+    if flow.state in ("failed", "cancelled", "stuck"):
         write_message(f"when the cause is gone: streamq flow retry {flow.id}")
     return OK
 

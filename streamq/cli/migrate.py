@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 def _show(found: Found, *, every: bool) -> None:
     total = len(found.uses)
     write_lines(
-        f"{found.system}: {total} uses in {found.files} files",
+        f"{found.system}: {total} uses in {found.files} {'file' if found.files == 1 else 'files'}",
         f"  {found.count('same'):>5}  have a counterpart",
         f"  {found.count('changed'):>5}  have one that behaves differently",
         f"  {found.count('none'):>5}  have none",

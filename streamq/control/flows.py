@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -23,7 +24,7 @@ from streamq.errors import ServerError
 from streamq.flow import Flow, ask
 from streamq.flows import actions, reading
 from streamq.flows.flow_id import FlowId
-from streamq.flows.inputs import Failure, cause_of
+from streamq.flows.inputs import Failure, cause_of, stuck_in
 from streamq.flows.reading import FlowInfo, NodeInfo
 from streamq.keys import ShardKeys, shard_keys
 
@@ -34,12 +35,14 @@ STUCK_MS: Final = 60_000
 @dataclass(frozen=True, slots=True)
 class FlowView:
     """A flow with its nodes as they were declared. failure: of the node that failed first, where one has.
+    stuck: of the undo task that failed, where the flow is stuck.
     path: the names of the nodes that the end has waited for, or waits for, the first first."""
 
     flow: FlowInfo
     nodes: list[NodeInfo]
     failure: Failure | None
     path: list[str]
+    stuck: Failure | None = None
 
 
 class FlowDesk(Facade):
@@ -78,19 +81,21 @@ class FlowDesk(Facade):
         return (yield from _whole(s, flow.local, _view(s, flow)))
 
     @operation
-    def cancel(self, flow_id: str) -> Flow[bool]:
-        """Cancel a flow; return whether it was running. Raises UnknownFlow, and Damaged as `get` does."""
-        flow, s = self._of(flow_id)
-        told = note(self._by or user(), "cancel flow", str(flow))
-        return (yield from _whole(s, flow.local, actions.cancel(s, flow, told)))
-
-    @operation
-    def retry(self, flow_id: str) -> Flow[bool]:
-        """Let a flow go on that has failed or was cancelled; return whether it had. Raises
+    def cancel(self, flow_id: str, *, undo: bool = True) -> Flow[bool]:
+        """Cancel a flow; return whether it was running. undo: whether what has completed is undone. Raises
         UnknownFlow, and Damaged as `get` does."""
         flow, s = self._of(flow_id)
+        told = note(self._by or user(), "cancel flow", str(flow))
+        return (yield from _whole(s, flow.local, actions.cancel(s, flow, told, undo=undo)))
+
+    @operation
+    def retry(self, flow_id: str, *, start: Sequence[str] = ()) -> Flow[bool]:
+        """Let a flow go on that has failed, was cancelled or is stuck with its undo; return whether it does.
+        start: names of nodes that run again as well, with all that waits for them, also where it has
+        completed. Raises UnknownFlow, UsageError for an unknown name, and Damaged as `get` does."""
+        flow, s = self._of(flow_id)
         told = note(self._by or user(), "retry flow", str(flow))
-        return (yield from _whole(s, flow.local, actions.retry(s, flow, note=told, reads=False)))
+        return (yield from _whole(s, flow.local, actions.retry(s, flow, note=told, reads=False, start=start)))
 
     @operation
     def left_behind(self) -> Flow[dict[str, int]]:
@@ -120,7 +125,8 @@ def _view(s: ShardKeys, flow: FlowId) -> Flow[FlowView]:
         raise actions.unknown(flow)
     nodes = yield from reading.nodes(s, flow.local)
     failure = (yield from cause_of(s, flow.local)) if head.cause else None
-    return FlowView(head, nodes, failure, path_of(nodes))
+    stuck = (yield from stuck_in(s, flow.local)) if head.state == "stuck" else None
+    return FlowView(head, nodes, failure, path_of(nodes), stuck)
 
 
 def _listed(s: ShardKeys, local: str, look: Unreadable) -> Flow[list[FlowInfo]]:

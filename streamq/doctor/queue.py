@@ -22,6 +22,7 @@ from streamq.control.schedules import Schedules
 from streamq.control.unreadable import Unreadable
 from streamq.doctor.check import Check, fault, ok, warning
 from streamq.flow import drive
+from streamq.flows.reading import OVER
 from streamq.keys import TypeKeys, type_keys
 from streamq.stored import count
 from streamq.transport.sync_transport import SyncTransport
@@ -180,8 +181,12 @@ class AppChecks:
             yield fault(name, said, "a daemon takes them: is one running, and does it keep up?")
         if off:
             yield fault(name, f"{_list('', off[:3])}: the numbers are off", "streamq audit says by what")
-        if listed and not left and not off:
-            running = sum(one.state in ("running", "failing", "cancelling") for one in listed)
+        stuck = [one.id for one in listed if one.state == "stuck"]
+        if stuck:
+            said = f"{_list('', stuck[:3])}: an undo task failed, and what completed before is not undone"
+            yield fault(name, said, f"streamq flow {stuck[0]} says why; then streamq flow retry")
+        if listed and not left and not off and not stuck:
+            running = sum(one.state not in OVER for one in listed)
             failed = sum(one.state == "failed" for one in listed)
             yield ok(name, f"{running} running, {failed} failed, {len(listed)} in all")
 

@@ -6,12 +6,15 @@ caller dies. Does no I/O: flows of steps.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from streamq.calls import flows as calls
 from streamq.calls import question as question_calls
 from streamq.calls.producer import NO_NOTE
 from streamq.errors import UnknownFlow
 from streamq.flow import Flow, ask
 from streamq.flows.advancing import advance
+from streamq.flows.again import run_again
 from streamq.flows.flow_id import FlowId
 from streamq.flows.keeping import cancel_released, keep
 from streamq.keys import ShardKeys
@@ -27,9 +30,10 @@ def unknown(flow: FlowId) -> UnknownFlow:
     )
 
 
-def cancel(s: ShardKeys, flow: FlowId, note: Note = NO_NOTE) -> Flow[bool]:
-    """Cancel a flow. Returns whether it was running. Raises UnknownFlow."""
-    before = yield from ask(calls.mark(s, flow.local, "cancel", note=note))
+def cancel(s: ShardKeys, flow: FlowId, note: Note = NO_NOTE, *, undo: bool = True) -> Flow[bool]:
+    """Cancel a flow. undo: whether what has completed is undone. Returns whether it was running. Raises
+    UnknownFlow."""
+    before = yield from ask(calls.mark(s, flow.local, "cancel" if undo else "drop", note=note))
     if not before:
         raise unknown(flow)
     if before not in ("running", "failing", "cancelling"):
@@ -39,13 +43,22 @@ def cancel(s: ShardKeys, flow: FlowId, note: Note = NO_NOTE) -> Flow[bool]:
 
 
 def retry(
-    s: ShardKeys, flow: FlowId, pipeline: Pipeline | None = None, note: Note = NO_NOTE, *, reads: bool = True
+    s: ShardKeys,
+    flow: FlowId,
+    pipeline: Pipeline | None = None,
+    note: Note = NO_NOTE,
+    *,
+    reads: bool = True,
+    start: Sequence[str] = (),
 ) -> Flow[bool]:
-    """Let a flow go on that has failed or was cancelled. Returns whether it had. Raises UnknownFlow."""
-    before = yield from ask(calls.mark(s, flow.local, "retry", note=note))
+    """Let a flow go on that has failed or was cancelled, or one that is stuck with its undo. start: names of
+    nodes that run again, with all that waits for them, also where the flow has completed. Returns whether it
+    goes on. Raises UnknownFlow, and UsageError for an unknown name."""
+    again = yield from run_again(s, flow.local, start)
+    before = yield from ask(calls.mark(s, flow.local, "retry", note=note, again=again))
     if not before:
         raise unknown(flow)
-    if before not in ("failed", "cancelled"):
+    if before not in ("failed", "cancelled", "stuck") and not (before == "completed" and again):
         return False
     now = yield from ask(question_calls.now(s.inbox))
     yield from keep(s, flow.local, now)

@@ -14,9 +14,10 @@ import orjson
 
 from streamq import stored_result
 from streamq.calls import flows as calls
-from streamq.calls.flows import Advanced, Item, Ready
+from streamq.calls.flows import Advanced, Ready
 from streamq.errors import DecodeError, ServerError
 from streamq.flow import Flow, ask
+from streamq.flows.growing import grow, numbered, page_of
 from streamq.flows.naming import is_number, maps, named_task, opened_result, parsed_maps
 from streamq.flows.needs import MOST_BYTES, spliced
 from streamq.keys import FLOW_PAGE, ShardKeys, type_keys
@@ -27,7 +28,6 @@ from streamq.stored import text
 
 MOST_CHILDREN: Final = 10_000
 """The most children of one map."""
-_TRIES: Final = 20
 
 
 class Sealed(Exception):
@@ -83,7 +83,10 @@ def advance(
         yield from _release(s, flow, [one for one in found.ready if not one.cut], learn)
         left = False
         for one in cut:
-            left = (yield from _cut(s, flow, one.number, pipeline, reads=reads)) or left
+            if one.grown:
+                yield from grow(s, flow, one.number)
+            else:
+                left = (yield from _cut(s, flow, one.number, pipeline, reads=reads)) or left
         over = not left and not found.more and len(found.ready) < FLOW_PAGE
         if not waiting and (over or found == before):  # a damaged record never gets further
             return found.state
@@ -128,11 +131,6 @@ def _release(
         yield from ask(calls.release(t, s, flow, page_of(of, page), nodes, of, firsts.get(of, 0)))
 
 
-def page_of(of: int, page: int) -> str:
-    """Return the name of a page of items. of: the map whose children they are, -1 for none."""
-    return str(page) if of < 0 else f"{of}.{page}"
-
-
 def _firsts(s: ShardKeys, flow: str, of: Iterable[int]) -> Flow[dict[int, int]]:
     """Return the number of the first child of each of these maps."""
     if not of:
@@ -150,19 +148,8 @@ def _cut(s: ShardKeys, flow: str, node: int, pipeline: Pipeline | None, *, reads
     except DecodeError:
         yield from ask(calls.mark(s, flow, "fail", node))
         return True
-    for n in range(0, len(payloads), FLOW_PAGE):
-        page, items = page_of(node, n // FLOW_PAGE), payloads[n : n + FLOW_PAGE]
-        if not (yield from ask(calls.build_part(s, flow, page, {}, _numbered(n, items), running=True))):
-            return True
-    for _ in range(_TRIES):
-        first = len((yield from ask(calls.states(s, flow))))
-        if (yield from ask(calls.grow(s, flow, node, first, len(payloads)))) >= 0:
-            return True
+    yield from numbered(s, flow, node, [(payload,) for payload in payloads])
     return True
-
-
-def _numbered(first: int, payloads: Sequence[bytes]) -> list[Item]:
-    return [Item(first + n, (payload,)) for n, payload in enumerate(payloads)]
 
 
 def _payloads(

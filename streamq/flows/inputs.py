@@ -6,7 +6,7 @@ Owns the reading, its bounds, and what a dependent gets of a node that failed. D
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
@@ -84,11 +84,25 @@ def _values(s: ShardKeys, node: NodeOf) -> Flow[dict[str, bytes]]:
 
 def cause_of(s: ShardKeys, flow: str) -> Flow[Failure]:
     """Return why a flow failed: the first of its nodes that did."""
-    [cause, raw] = yield from ask(calls.record(s, flow, ["cause", "maps"]))
+    [cause, raw, why] = yield from ask(calls.record(s, flow, ["cause", "maps", "why"]))
     if cause is None or not is_number(text(cause)):
         return Failure("", "", "dead", "", "the flow could not go on")
     state = yield from ask(calls.states(s, flow, int(cause), int(cause)))
-    return (yield from failure_of(s, flow, int(cause), state, parsed_maps(raw)))
+    failure = yield from failure_of(s, flow, int(cause), state, parsed_maps(raw))
+    return failure if why is None else replace(failure, reason=text(why))
+
+
+def stuck_in(s: ShardKeys, flow: str) -> Flow[Failure | None]:
+    """Return the undo task that failed, of a flow that is stuck; None if its record is damaged."""
+    [raw] = yield from ask(calls.record(s, flow, ["order"]))
+    node = text(raw or b"").rpartition(" ")[2]
+    [told] = yield from ask(calls.record(s, flow, [f"n{node}"]))
+    try:
+        undo = int(orjson.loads(told or b"")["u"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    state = yield from ask(calls.states(s, flow, undo, undo))
+    return (yield from failure_of(s, flow, undo, state, {}))
 
 
 def _ranges(s: ShardKeys, node: NodeOf) -> Flow[Mapping[int, tuple[int, int]]]:
@@ -133,21 +147,34 @@ def read_results(
             )
         left -= read.size
         for number, (state, raw) in zip(part, read.found, strict=True):
-            found[number] = yield from _one(s, flow, number, state, raw, ranges)
+            if state == "c" and not raw:
+                found[number] = yield from _of_children(s, flow, number, left)
+            else:
+                found[number] = yield from _one(s, flow, number, state, raw, ranges)
     return found
+
+
+def _of_children(s: ShardKeys, flow: str, number: int, most: int) -> Flow[bytes]:
+    """Return the results of the children that a node's handler has returned, which are its own."""
+    ranges = yield from maps(s, flow)
+    if number not in ranges:
+        raise DecodeError(f"node {number} of the flow has no result: its result is gone")
+    first, count = ranges[number]
+    children = range(first, first + count)
+    results = yield from read_results(s, flow, children, ranges, most)
+    return b"[" + b",".join(results[one] for one in children) + b"]"
 
 
 def _one(
     s: ShardKeys, flow: str, number: int, state: str, raw: bytes, ranges: Mapping[int, tuple[int, int]]
 ) -> Flow[bytes]:
-    if state == "c" and raw:
+    if raw and state not in ("d", "x", "e"):
         result, _ = stored_result.unpack_result("", raw)
         return (yield from opened_result(s, flow, number, result, ranges)) or b"null"
     if state in ("d", "x", "e"):
         failure = yield from failure_of(s, flow, number, state, ranges)
         return orjson.dumps(failure)
-    what = "its result is gone" if state == "c" else f"it is {STATE_NAMES.get(state, 'unknown')}"
-    raise DecodeError(f"node {number} of the flow has no result: {what}")
+    raise DecodeError(f"node {number} of the flow has no result: it is {STATE_NAMES.get(state, 'unknown')}")
 
 
 def failure_of(

@@ -12,13 +12,15 @@ from streamq.calls import flows as calls
 from streamq.calls import producer as producer_calls
 from streamq.calls.call import FLOW_LIFE_MS
 from streamq.flow import Flow, ask
-from streamq.flows.advancing import advance, page_of
+from streamq.flows.advancing import advance
+from streamq.flows.growing import page_of
 from streamq.flows.naming import parsed_maps, task_id
 from streamq.keys import FLOW_PAGE, ShardKeys, type_keys
 from streamq.stored import text
 
 DAY_MS: Final = 86_400_000
-KEPT_MS: Final = {"completed": DAY_MS, "failed": 30 * DAY_MS, "cancelled": 30 * DAY_MS}
+_LONG_MS: Final = 30 * DAY_MS
+KEPT_MS: Final = {"completed": DAY_MS, "failed": _LONG_MS, "cancelled": _LONG_MS, "stuck": _LONG_MS}
 """How long a flow that has ended is kept."""
 AGAIN_MS: Final = 5_000
 """Ms after which tasks of a flow that is to end are asked again."""
@@ -55,12 +57,13 @@ def _number(nodes: int) -> int:
 
 
 def cancel_released(s: ShardKeys, flow: str) -> Flow[int]:
-    """Cancel the tasks of a flow's nodes, page by page: those that run are asked. Returns how many were
-    cancelled or asked."""
-    [raw] = yield from ask(calls.record(s, flow, ["maps"]))
+    """Cancel the tasks of a flow's nodes, page by page: those that run are asked. Those that run because the
+    flow has failed are left. Returns how many were cancelled or asked."""
+    [raw, undos, last] = yield from ask(calls.record(s, flow, ["maps", "undos", "on_failure"]))
     ranges, number = parsed_maps(raw), 0
+    left = {*re.findall(":([0-9]+)", text(undos or b"")), text(last or b"")}
     states = yield from ask(calls.states(s, flow))
-    released = [found.start() for found in re.finditer("r", states)]
+    released = [found.start() for found in re.finditer("r", states) if str(found.start()) not in left]
     for n in range(0, len(released), _AT_ONCE):
         page = released[n : n + _AT_ONCE]
         for node in page:

@@ -20,15 +20,19 @@ from streamq.keys import ShardKeys
 from streamq.model.task import NAME_PATTERN, TaskId
 from streamq.stored import text
 
-FlowState = Literal["running", "failing", "cancelling", "completed", "failed", "cancelled", "unknown"]
+FlowState = Literal[
+    "running", "failing", "cancelling", "undoing", "completed", "failed", "cancelled", "stuck", "unknown"
+]
 NodeState = Literal[
     "waiting", "ready", "released", "completed", "dead", "cancelled", "expired", "skipped", "unknown"
 ]
+NodeKind = Literal["task", "map", "undo"]
+_KINDS: Final[dict[object, NodeKind]] = {"map": "map", "undo": "undo"}
 _FLOW_STATES: Final[dict[str, FlowState]] = {
     "running": "running", "failing": "failing", "cancelling": "cancelling", "completed": "completed",
-    "failed": "failed", "cancelled": "cancelled",
+    "failed": "failed", "cancelled": "cancelled", "undoing": "undoing", "stuck": "stuck",
 }  # fmt: skip
-OVER: Final[frozenset[FlowState]] = frozenset({"completed", "failed", "cancelled", "unknown"})
+OVER: Final[frozenset[FlowState]] = frozenset({"completed", "failed", "cancelled", "stuck", "unknown"})
 """The states in which nothing of a flow runs any more."""
 MOST_LISTED: Final = 1_000_000
 """The most flows of a shard that are listed."""
@@ -64,12 +68,13 @@ class FlowInfo:
 
 @dataclass(frozen=True, slots=True)
 class NodeInfo:
-    """A node as it was declared. kind: task or map. waits: the names of the nodes that it waits for. task:
-    the id of its task, '' for a map. children: of a map, how many are in each state."""
+    """A node as it was declared. kind: task, map, or undo: the task that undoes another
+    node. waits: the names of the nodes that it waits for. task: the id of its task, '' for a map. children:
+    how many are in each state."""
 
     name: str
     number: int
-    kind: Literal["task", "map"]
+    kind: NodeKind
     type: str
     state: NodeState
     waits: Sequence[str]
@@ -160,9 +165,9 @@ def _node(
     ranges: Mapping[int, tuple[int, int]],
 ) -> NodeInfo:
     told = read[number]
-    kind: Literal["task", "map"] = "map" if told.get("k") == "map" else "task"
+    kind = _KINDS.get(told.get("k"), "task")
     task_type, letter = told.get("t", ""), told.get("l", "n")
-    task = TaskId(task_type, s.shard, task_of(flow, letter, number)) if kind == "task" and task_type else ""
+    task = TaskId(task_type, s.shard, task_of(flow, letter, number)) if kind != "map" and task_type else ""
     begin, count = ranges.get(number, (0, 0))
     part = states[begin : begin + count]
     children: dict[NodeState, int] = {name_of(letter): part.count(letter) for letter in dict.fromkeys(part)}
@@ -192,13 +197,14 @@ def name_of(letter: str) -> NodeState:
 
 class Named(NamedTuple):
     """A node as a reader of results needs it. numbers: its own, or those of a map's children, of which
-    `first` is the first of all."""
+    `first` is the first of all. children: of a node that is no map, those that its handler has made."""
 
     number: int
     first: int
-    kind: Literal["task", "map"]
+    kind: NodeKind
     type: str
     numbers: range
+    children: range = range(0)
 
 
 def last_nodes(s: ShardKeys, flow: str) -> Flow[dict[str, Named]]:
@@ -218,6 +224,9 @@ def last_nodes(s: ShardKeys, flow: str) -> Flow[dict[str, Named]]:
 
 def named(number: int, told: Mapping[str, Any], ranges: Mapping[int, tuple[int, int]]) -> Named:
     """Return what a reader of results needs of a node. told: its row of the record."""
-    kind: Literal["task", "map"] = "map" if told.get("k") == "map" else "task"
-    first, count = ranges.get(number, (0, 0)) if kind == "map" else (number, 1)
-    return Named(number, first, kind, told.get("t", ""), range(first, first + count))
+    kind = _KINDS.get(told.get("k"), "task")
+    first, count = ranges.get(number, (0, 0))
+    children = range(first, first + count)
+    if kind == "map":
+        return Named(number, first, kind, told.get("t", ""), children)
+    return Named(number, number, kind, told.get("t", ""), range(number, number + 1), children)

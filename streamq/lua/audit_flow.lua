@@ -4,7 +4,7 @@
 -- ARGV flow_id first limit
 -- Returns {state ('' if there is no record), what is wrong with its numbers or '', the node to go on from or -1, {number, type,
 -- local id}...}
-local names = {'state', 'nodes', 'waiting', 'released', 'done', 'skipped', 'ready', 'maps'}
+local names = {'state', 'nodes', 'waiting', 'released', 'done', 'skipped', 'ready', 'maps', 'grown'}
 local told = {}
 local found = redis.call('HMGET', flow, unpack(names))
 for n, name in ipairs(names) do told[name] = found[n] or nil end
@@ -30,11 +30,36 @@ local maps = {}
 for number, from, count in string.gmatch(told.maps or '', '(%d+):(%d+):(%d+)') do
   maps[#maps + 1] = {number, tonumber(from), tonumber(count)}
 end
-local function of(n)
-  for _, map in ipairs(maps) do
-    if n >= map[2] and n < map[2] + map[3] then return map[1] end
+local function map_of(n)
+  local low, high = 1, #maps
+  while low < high do
+    local middle = math.ceil((low + high) / 2)
+    if maps[middle][2] <= n then low = middle else high = middle - 1 end
   end
-  return tostring(n)
+  local map = maps[low]
+  if map and n >= map[2] and n < map[2] + map[3] then return map end
+end
+
+local function json(name)
+  local good, data = pcall(cjson.decode, redis.call('HGET', flow, name) or '')
+  return good and type(data) == 'table' and data or {}
+end
+
+local function grown(n) return string.find(told.grown or '', ' ' .. n .. ' ', 1, true) ~= nil end
+
+-- The type and the letter of a node's task; nil for one that has none, or cannot be read.
+local function task_of(n)
+  local map = map_of(n)
+  if grown(n) then return nil end
+  if map and grown(map[1]) then
+    map.kinds, map.each = map.kinds or json('kt' .. map[1]), map.each or redis.call('HGET', flow, 'kc' .. map[1]) or ''
+    local kind = map.kinds[(string.byte(map.each, n - map[2] + 1) or 0) - 32]
+    if type(kind) ~= 'table' then return nil end
+    return kind[1], kind[2]
+  end
+  local node = json('n' .. (map and map[1] or n))
+  if node.k == 'map' and not map then return nil end
+  return node.t, node.l
 end
 
 local reply, at, looked = {told.state, table.concat(wrong, '; '), -1}, tonumber(first) + 1, 0
@@ -47,10 +72,9 @@ while ms do
     break
   end
   looked = looked + 1
-  local good, node = pcall(cjson.decode, redis.call('HGET', flow, 'n' .. of(at - 1)) or '')
-  local has_task = good and type(node) == 'table' and type(node.t) == 'string' and type(node.l) == 'string'
-  if has_task and not (node.k == 'map' and of(at - 1) == tostring(at - 1)) then
-    reply[#reply + 1] = {at - 1, node.t, string.format('%s%s-10%s%06d', node.l, ms, random, at - 1)}
+  local name, letter = task_of(at - 1)
+  if type(name) == 'string' and type(letter) == 'string' then
+    reply[#reply + 1] = {at - 1, name, string.format('%s%s-10%s%06d', letter, ms, random, at - 1)}
   end
   at = at + 1
 end

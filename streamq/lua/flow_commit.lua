@@ -16,10 +16,17 @@ if redis.call('EXISTS', closed) == 1 then return {'closed'} end
 for n = first_key, #KEYS do redis.call('PEXPIRE', KEYS[n], life_ms) end
 local now = clock()
 local stamp = string.format('%.0f', now)
-redis.call('SET', flow_states, string.rep('w', tonumber(nodes)), 'PX', life_ms)
+-- Undo tasks are skipped, as long as nothing is to be undone.
+local states, at, skipped = {}, 0, 0
+for _, undo in string.gmatch(redis.call('HGET', flow, 'undos') or '', '(%d+):(%d+)') do
+  states[#states + 1] = string.rep('w', tonumber(undo) - at) .. 's'
+  at, skipped = tonumber(undo) + 1, skipped + 1
+end
+states[#states + 1] = string.rep('w', tonumber(nodes) - at)
+redis.call('SET', flow_states, table.concat(states), 'PX', life_ms)
 redis.call(
-  'HSET', flow, 'state', 'running', 'started', stamp, 'nodes', nodes, 'waiting', nodes, 'released', 0, 'done', 0,
-  'skipped', 0, 'failed', 0, 'ready', 0)
+  'HSET', flow, 'state', 'running', 'started', stamp, 'nodes', nodes, 'waiting', nodes - skipped, 'released', 0,
+  'done', 0, 'skipped', skipped, 'failed', 0, 'ready', 0)
 redis.call('PEXPIRE', flow, life_ms)
 redis.call('ZADD', flows, string.format('%.0f', now + tonumber(look_ms)), flow_id)
 if key ~= '' then redis.call('HSET', flow_names, 'k' .. key, flow_id, 'i' .. flow_id, key) end

@@ -14,7 +14,7 @@ flow_ready(function(n, of_type, of, cut)
   if of_type == task_type and not of and not cut and string.format('%d', math.floor(n / PAGE)) == page then
     mine[#mine + 1] = n
   else
-    found[#found + 1] = {n, of_type, of or '', cut and 'm' or 'n'}
+    found[#found + 1] = {n, of_type, of or '', cut or 'n'}
   end
 end)
 if #mine > 0 then

@@ -155,6 +155,9 @@ if items then
   local ops = {}
 
   function ops.c(item, results, value)
+    --rich -- The children of a flow's node stand behind its result.
+    --rich local children = item.grow and string.sub(value, #value - item.grow + 1)
+    --rich if children then value = string.sub(value, 1, #value - item.grow) end
     if results ~= '' then
       local number = tonumber(results)
       stored[number] = stored[number] or {}
@@ -162,13 +165,18 @@ if items then
       table.insert(stored[number], value)
     end
     --rich if item.node then
-    --rich   stored[item.node] = stored[item.node] or {}
-    --rich   table.insert(stored[item.node], tostring(tonumber(string.sub(item.id, -6)) or ''))
-    --rich   table.insert(stored[item.node], value)
+    --rich   local number = tostring(tonumber(string.sub(item.id, -6)) or '')
+    --rich   for name, one in pairs({[number] = item.expand ~= 1 and value or nil, ['g' .. number] = children}) do
+    --rich     stored[item.node] = stored[item.node] or {}
+    --rich     table.insert(stored[item.node], name)
+    --rich     table.insert(stored[item.node], one)
+    --rich   end
     --rich end
+    --rich flow_grew = children ~= nil
     count('completed')
     if item.moved or noted then end_item(item, 'c', results ~= '') end
     --rich if not (item.moved or noted) then end_item(item, 'c', results ~= '') end
+    --rich flow_grew = false
   end
 
   function ops.x(item)
@@ -327,6 +335,7 @@ for n = at, #ARGV, 5 do
   item.id, item.moved, item.stream = id ~= '' and id or place, id ~= '', streams[item.letter]
   --rich op, item.hold = string.sub(op, 1, 1), besides[n].hold
   --rich item.steps, item.suspend, item.node = besides[n].steps, besides[n].suspend, besides[n].node
+  --rich item.grow, item.expand = besides[n].grow, besides[n].expand
   local ours = redis.call('XACK', item.stream, group, item.entry) == 1
   if ours then
     local quiet = string.lower(op)

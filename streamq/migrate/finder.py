@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from streamq.migrate import systems as ours
-from streamq.migrate.known import Known, listed, task_decorator, uses
+from streamq.migrate.known import Known, Role, listed, made_by, task_decorator, uses
 from streamq.migrate.sources import Source
 from streamq.migrate.systems import Entry, System
 
@@ -131,12 +131,13 @@ class Finder:
     def _meaning(self, function: ast.Attribute) -> tuple[System | None, Entry | None]:
         """Return what a method means: of a known app or task, else of any object if its name is peculiar."""
         receiver = function.value
+        found: tuple[System, Role] | None
         if isinstance(receiver, ast.Call):  # get_queue("x").enqueue(...), task.kicker().kiq(...)
-            made = self._source.dotted(receiver.func)
-            found = next(((one, "app") for one in self._systems if made in one.apps), None)
+            made = made_by(self._source, receiver, self._systems, self._known)
+            found = None if made is None else (made, "app")
         else:
             found = self._known.find(self._source.dotted(receiver))
-        if found is not None:
+        if found is not None and found[1] in ("app", "task"):
             system, role = found
             table = system.app_methods if role == "app" else system.task_methods
             return system, table.get(function.attr)

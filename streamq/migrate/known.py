@@ -13,7 +13,9 @@ from typing import Final, Literal
 from streamq.migrate.sources import Source
 from streamq.migrate.systems import System
 
-Role = Literal["app", "task"]
+Role = Literal["app", "task", "maker", "decorator"]
+"""maker: a class of the code base that makes an app, such as its own `Queue`. decorator: its own name for a
+decorator, such as `job = partial(rq_job, ...)`."""
 ROUNDS: Final = 4
 """How often names are passed on: over this many modules may an app be imported from one another."""
 
@@ -57,11 +59,12 @@ def look(sources: Iterable[Source], systems: Iterable[System]) -> Known:
 
 def _defined(source: Source, systems: list[System], known: Known) -> None:
     for node in source.assigned:
-        system = None if node.value is None else _maker(source, node.value, systems)
-        if system is not None:
+        found = None if node.value is None else _assigned(source, node.value, systems, known)
+        if found is not None:
             for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
                 if isinstance(target, ast.Name):
-                    known.add(f"{source.module}.{target.id}", system, "app")
+                    known.add(f"{source.module}.{target.id}", *found)
+    _derived(source, systems, known)
     for function in source.functions:
         for decorator in function.decorator_list:
             system = task_decorator(source, decorator, systems, known)
@@ -73,17 +76,57 @@ def _defined(source: Source, systems: list[System], known: Known) -> None:
             known.add(dotted, system, "task")
 
 
-def _maker(source: Source, value: ast.expr, systems: list[System]) -> System | None:
+def _derived(source: Source, systems: list[System], known: Known) -> None:
+    """Note the classes that are made from an app's or a decorator's."""
+    for made in source.classes:
+        for base in made.bases:
+            if (role := _role(source, base, systems, known)) is not None:
+                known.add(f"{source.module}.{made.name}", *role)
+
+
+def _assigned(
+    source: Source, value: ast.expr, systems: list[System], known: Known
+) -> tuple[System, Role] | None:
+    """Return what a value is: an app, or the code base's own name for what makes one, or for a decorator."""
+    maker = _maker(source, value, systems, known)
+    if maker is not None:
+        return maker, "app"
+    if isinstance(value, ast.Call) and source.dotted(value.func) == "functools.partial" and value.args:
+        value = value.args[0]
+    return _role(source, value, systems, known)
+
+
+def _role(source: Source, value: ast.expr, systems: list[System], known: Known) -> tuple[System, Role] | None:
+    """Return what a name makes when it is called or derived from: an app, or a task type."""
+    dotted = source.dotted(value)
+    for system in systems if dotted is not None else ():
+        if dotted in system.decorators:
+            return system, "decorator"
+        if dotted in system.apps:
+            return system, "maker"
+    found = known.find(dotted)
+    return found if found is not None and found[1] in ("maker", "decorator") else None
+
+
+def _maker(source: Source, value: ast.expr, systems: list[System], known: Known) -> System | None:
     """Return the queue whose app a value makes: `Celery(...)`, `Broker(...).with_result_backend(...)`."""
     if isinstance(value, ast.Await):
         value = value.value
     while isinstance(value, ast.Call):
-        dotted = source.dotted(value.func)
-        found = next((one for one in systems if dotted in one.apps), None)
+        found = made_by(source, value, systems, known)
         if found is not None or not isinstance(value.func, ast.Attribute):
             return found
         value = value.func.value
     return None
+
+
+def made_by(source: Source, call: ast.Call, systems: Iterable[System], known: Known) -> System | None:
+    """Return the queue whose app this call makes."""
+    dotted = source.dotted(call.func)
+    found = known.find(dotted)
+    if found is not None and found[1] == "maker":
+        return found[0]
+    return next((one for one in systems if dotted in one.apps), None)
 
 
 def task_decorator(source: Source, node: ast.expr, systems: Iterable[System], known: Known) -> System | None:
@@ -95,6 +138,9 @@ def task_decorator(source: Source, node: ast.expr, systems: Iterable[System], kn
     for system in systems:
         if dotted in system.decorators:
             return system
+    own = known.find(dotted)
+    if own is not None and own[1] == "decorator":
+        return own[0]
     owner, _, name = dotted.rpartition(".")
     found = known.find(owner)
     if found is not None and found[1] == "app" and name in found[0].app_decorators:

@@ -22,6 +22,7 @@ _OPTIONS: Final = rows("option", {
     "unique": "unique=",
     "queue connection": (systems.TYPES, "changed"),
     "serializer": (systems.JSON, "changed"),
+    "queue_class job_class": (systems.HOOKS, "changed"),
     "repeat": '@app.task(schedule=Every("10m"))',
     "commit_mode": ("enqueue in transaction.on_commit", "changed"),
 })  # fmt: skip
@@ -33,6 +34,7 @@ RQ: Final = System(
                "rq_scheduler.Scheduler rq_scheduler.scheduler.Scheduler django_rq.get_scheduler"),
     decorators=words("rq.decorators.job django_rq.job django_rq.decorators.job rq.job"),
     names=joined(
+        rows("app", {"rq.Connection rq.connections.*": "StreamQ(name, url)"}),
         rows("enqueue", {"django_rq.enqueue": f"{_DECORATE} {systems.SEND}"}),
         rows("option", {
             "rq.Retry rq.job.Retry": ("max_attempts= and backoff=", "changed"),
@@ -76,6 +78,7 @@ RQ: Final = System(
         }),
         rows("schedule", {
             "cron": systems.CRON,
+            "cancel": ("app.schedules.remove(name), or handle.cancel()", "changed"),
             "schedule": ('app.schedules.put(name, Every("10m"), task.bind(...))', "changed"),
         }),
         rows("result", {

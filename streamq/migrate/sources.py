@@ -30,9 +30,11 @@ class Source:
     imports: dict[str, str] = field(default_factory=dict[str, str])
     assigned: tuple[ast.Assign | ast.AnnAssign, ...] = ()
     functions: tuple[ast.FunctionDef | ast.AsyncFunctionDef, ...] = ()
+    classes: tuple[ast.ClassDef, ...] = ()
 
     def __post_init__(self) -> None:
         self.assigned = tuple(one for one in self.nodes if isinstance(one, ast.Assign | ast.AnnAssign))
+        self.classes = tuple(one for one in self.nodes if isinstance(one, ast.ClassDef))
         self.functions = tuple(
             one for one in self.nodes if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)
         )

@@ -99,7 +99,7 @@ HOOKS: Final = "hooks of the app: StreamQ(hooks=[...])"
 LIFESPAN: Final = "@app.lifespan opens and closes what each worker shares"
 CONTEXT: Final = "get_context() in the handler"
 RESULTS: Final = "retention=: results are kept in the queue's own Redis"
-TYPES: Final = "each task type is a queue of its own: `streamq worker APP --types ...`"
+TYPES: Final = 'queue="..." of the task type, not of a call: `streamq worker APP --queues ...` chooses'
 KEY: Final = "idempotency_key=: a name for one task; the id is made by the server"
 JSON: Final = "nothing: values are sent as JSON and converted to the annotated types; no pickles"
 TESTS: Final = "streamq.testing: a real server, tasks run in the test's own thread"

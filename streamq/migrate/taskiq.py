@@ -19,7 +19,8 @@ _OPTIONS: Final = rows("option", {
 
 TASKIQ: Final = System(
     name="taskiq",
-    roots=("taskiq", "taskiq_redis", "taskiq_aio_pika", "taskiq_nats", "taskiq_fastapi", "taskiq_pipelines"),
+    roots=("taskiq", "taskiq_redis", "taskiq_aio_pika", "taskiq_nats", "taskiq_fastapi", "taskiq_pipelines",
+           "taskiq_aiohttp"),
     apps=words(
         "taskiq.InMemoryBroker taskiq.ZeroMQBroker taskiq.AsyncBroker taskiq_redis.ListQueueBroker "
         "taskiq_redis.PubSubBroker taskiq_redis.RedisStreamBroker taskiq_redis.ListQueueSentinelBroker "
@@ -43,7 +44,8 @@ TASKIQ: Final = System(
             "taskiq.middlewares.*": (systems.HOOKS, "changed"),
             "taskiq.TaskiqDepends taskiq_dependencies.Depends":
                 "streamq.Depends(...) as the default value; taskiq's works too",
-            "taskiq_fastapi.*": ("@app.lifespan and Depends(...); no Request in a worker", "changed"),
+            "taskiq_fastapi.* taskiq_aiohttp.*":
+                ("@app.lifespan and Depends(...); no Request in a worker", "changed"),
             "taskiq.instrumentation.*": 'StreamQ(tracing="link")',
         }),
         rows("context", {"taskiq.Context": systems.CONTEXT}),

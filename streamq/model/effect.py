@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from streamq.model.expansion import Child
 from streamq.model.task import NewTask
 
 
@@ -24,6 +25,12 @@ class FollowUp(NamedTuple):
     type: str
     local: str
     task: NewTask
+
+
+class Spawned(NamedTuple):
+    """A child that a flow's node has spawned."""
+
+    child: Child
 
 
 class Follow(NamedTuple):
@@ -44,10 +51,13 @@ class Suspend(NamedTuple):
 
 
 class NodeResult(NamedTuple):
-    """The task is a node of this flow, which keeps its result."""
+    """The task is a node of this flow, which keeps its result. grown: how many bytes of children stand behind
+    the result. expanded: the children's results are the node's, which has none of its own."""
 
     flow: str
     node: int
+    grown: int = 0
+    expanded: bool = False
 
 
 Effect = Hold | Follow | Stepped | Suspend | NodeResult

@@ -120,6 +120,10 @@ class NoHome:
         """Raise UsageError."""
         _refuse()
 
+    def spawn(self, task: Any, before: list[Any], calls: Iterable[Any]) -> NoReturn:  # noqa: ARG002
+        """Raise UsageError."""
+        _refuse()
+
     def steps(self, task: Any, worker: str) -> NoReturn:  # noqa: ARG002
         """Raise UsageError."""
         _refuse()

@@ -28,7 +28,7 @@ from streamq.options.task import TaskOptions
 from streamq.options.unique_plan import Plan, plan, unique_options
 from streamq.payloads.pipeline import Pipeline, opened
 from streamq.payloads.stage import MOST, About
-from streamq.registry import batching, dependencies
+from streamq.registry import batching, dependencies, growth
 from streamq.registry.upcasting import Upcaster, fitted
 from streamq.resources.declared import Resources
 from streamq.wording import listed
@@ -241,6 +241,8 @@ class Handler:
         from streamq.convert.compile import result  # noqa: PLC0415 - a producer never reads one
 
         hint = self._annotations().get("return", Any)
+        if growth.expands(hint):
+            return growth.converter(hint)
         try:
             return result(hint)
         except InvalidArguments as error:
@@ -259,6 +261,11 @@ class Handler:
         except Exception as error:  # whatever the value's own methods raise: the handler is done
             raise PayloadError(f"{what} cannot be encoded: {type(error).__name__}") from error
         return sized(raw, self.options.max_payload, what)
+
+    @cached_property
+    def expands(self) -> bool:
+        """Whether it returns children: it is annotated `-> Expand[...]`."""
+        return growth.expands(self.hint("return"))
 
     def decode_result(self, raw: bytes) -> object:
         """Return the return value. Raises DecodeError if it does not match the annotation."""

@@ -15,10 +15,9 @@ from typing import Final
 from streamq import retry, stored_result
 from streamq.context import CURRENT, Context, end, stepped, store_cursors, told
 from streamq.errors import DecodeError, Interrupted, RedisError, Suspended
-from streamq.flows import needs
 from streamq.hooks import await_within
 from streamq.model.delivery import Delivery
-from streamq.model.effect import Effect, Follow, NodeResult
+from streamq.model.effect import Effect, Follow, FollowUp
 from streamq.model.outcome import Cancelled, Completed, Died, Expired, HandedBack, Outcome, Retried
 from streamq.payloads.stage import NoKey, UnknownEncoding
 from streamq.registry.handler import Handler
@@ -30,6 +29,7 @@ from streamq.worker import failures
 from streamq.worker.attempt import Attempt
 from streamq.worker.batch_call import BatchCall, marked
 from streamq.worker.executors import Executors, FailedInChild
+from streamq.worker.flow_nodes import grown, of_node
 from streamq.worker.in_flight import FailedAttempt, Held
 from streamq.worker.observers import Observers
 from streamq.worker.server_clocks import ServerClocks
@@ -155,9 +155,15 @@ class Attempts:
         """Return the outcome with the result and the attempt's times; empty if no result is kept."""
         delivery, context = attempt.held.delivery, attempt.context
         follow_ups = end(context) if context is not None else None
-        effects: tuple[Effect, ...] = (Follow(tuple(follow_ups)),) if follow_ups else ()
+        effects: tuple[Effect, ...] = ()
+        growth = b""
         if delivery.node:
-            effects = (*effects, *_of_node(delivery))
+            result, growth = grown(handler, result, follow_ups)
+            effects = of_node(delivery, growth, expanded=handler.expands)
+            growth = growth if effects else b""
+            follow_ups = [one for one in follow_ups or () if isinstance(one, FollowUp)]
+        if follow_ups:
+            effects = (Follow(tuple(follow_ups)), *effects)
         if effects:
             attempt.held.effects = effects
         plain = delivery.overrides is None
@@ -170,9 +176,8 @@ class Attempts:
         run_ms = int((now - started) * 1000)
         if handler.pipeline is not None:
             result = handler.stored_result(result, delivery)
-        return Completed(
-            stored_result.pack_result(result, delivery, self._mark, started_ms, run_ms), retention_ms
-        )
+        packed = stored_result.pack_result(result, delivery, self._mark, started_ms, run_ms)
+        return Completed(packed + growth if growth else packed, retention_ms)
 
     def _early(self, attempt: Attempt) -> Outcome | None:
         """Return the outcome of a delivery that must not be started; None if it may start."""
@@ -353,15 +358,6 @@ async def _flush(attempt: Attempt, handler: Handler) -> None:
     if handler.home is not None:
         with suppress(Exception, asyncio.CancelledError):
             await asyncio.to_thread(handler.home.flush, attempt.held.delivery)
-
-
-def _of_node(delivery: Delivery) -> tuple[Effect, ...]:
-    """Return what the settlement of a flow's node does: the flow keeps its result."""
-    try:
-        node = needs.read(delivery.node)
-    except DecodeError:
-        return ()
-    return (NodeResult(node.flow, node.number),)
 
 
 async def _leave(attempt: Attempt, context: Context, handler: Handler, error: BaseException) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -21,7 +21,10 @@ from streamq.flows.advancing import Guesses, advance
 from streamq.flows.inputs import payload_of
 from streamq.keys import shard_keys
 from streamq.model.delivery import Delivery
+from streamq.model.effect import Effect, NodeResult, Spawned
 from streamq.model.outcome import Cancelled, Completed, Died, Expired, Outcome
+from streamq.registry import growth
+from streamq.registry.handler import Handler
 from streamq.telemetry import logs
 from streamq.worker.config import WorkerConfig
 from streamq.worker.in_flight import Held
@@ -32,6 +35,24 @@ LOOK: Final = 5.0
 """Seconds between two looks at what was left behind, and after which it was."""
 PAGE: Final = 100
 _Flow = tuple[int, str]
+
+
+def grown(handler: Handler, result: bytes, told: Sequence[object] | None) -> tuple[bytes, bytes]:
+    """Return the result of a node, and the children that its handler has returned or spawned as they are
+    stored behind it; '' for none. told: what the completion of its attempt is to write."""
+    if handler.expands and result:
+        return b"", result
+    children = [one.child for one in told or () if isinstance(one, Spawned)]
+    return result, growth.written(children) if children else b""
+
+
+def of_node(delivery: Delivery, children: bytes, *, expanded: bool) -> tuple[Effect, ...]:
+    """Return what the settlement of a flow's node does: the flow keeps its result, and its children."""
+    try:
+        node = needs.read(delivery.node)
+    except DecodeError:
+        return ()
+    return (NodeResult(node.flow, node.number, len(children), expanded=expanded and children != b""),)
 
 
 class FlowNodes:
@@ -54,7 +75,7 @@ class FlowNodes:
         """Advance the flows of these nodes, now that their ends are stored."""
         for held, outcome in ended:
             if held.delivery.node and (how := _ENDS.get(type(outcome))):
-                self._put(held, how)
+                self._put(held, "g" if any(getattr(one, "grown", 0) for one in held.effects) else how)
 
     def _put(self, held: Held, how: str) -> None:
         try:

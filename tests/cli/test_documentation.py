@@ -16,12 +16,13 @@ from collections.abc import Iterator
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import pytest
 
 from streamq import COUNTERS, Daemon, StreamQ, TaskOptions, Worker, WorkerOptions, cli
 from streamq.environment import BENCH_APP, BENCH_RECORD, DEMO_LEDGER, VARIABLES
+from tests.cli.pages import FENCED, IS_FILE, LOGGED, parsed, run_console, runnable, write
 from tests.running import QUICK, wait_until
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -31,9 +32,6 @@ PAGES: Final = [
     *GUIDES, ROOT / "CHANGELOG.md", *sorted((ROOT / "ops").glob("*.md")), ROOT / "ops/bench/README.md",
     *sorted((ROOT / "ops" / "runbooks").glob("*.md")), *sorted((ROOT / "tests").glob("*/README.md")),
 ]  # fmt: skip
-FENCED: Final = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-LOGGED: Final = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \[.*\n", re.MULTILINE)  # by the page's worker
-IS_FILE: Final = re.compile(r"# \w+\.py\n")
 
 
 def name(path: Path) -> str:
@@ -42,23 +40,6 @@ def name(path: Path) -> str:
 
 def page(path: str) -> str:
     return (ROOT / path).read_text()
-
-
-class Example(NamedTuple):
-    """A block of Python, and what it prints if the page shows it: a block of `text` right below."""
-
-    code: str
-    printed: str | None
-
-
-def examples(path: Path) -> list[Example]:
-    """The blocks of a page in their order, without those that are files."""
-    blocks = FENCED.findall(path.read_text())
-    found: list[Example] = []
-    for (language, code), (below, text) in zip(blocks, [*blocks[1:], ("", "")], strict=False):
-        if language == "python" and not IS_FILE.match(code):
-            found.append(Example(code, text if below == "text" else None))
-    return found
 
 
 # -- examples ----------------------------------------------------------------------------------------------
@@ -71,19 +52,12 @@ FILES_RUN_BY: Final = {
     "litestar.md": "tests/web/test_examples.py",
     "flask.md": "tests/web/test_examples.py",
     "tutorial.md": "tests/cli/test_tutorial.py",
-    **dict.fromkeys(("fastapi.md", "litestar.md", "flask.md"), "tests/web/test_examples.py"),
     "migrate.md": "tests/migrate/test_forwarders.py",
 }
 """Pages with blocks that are files (`# name.py` in the first line), and the tests that run them."""
-OF_FILES: Final = (
-    "testing.md",
-    "django.md",
-    "outbox.md",
-    "fastapi.md",
-    "litestar.md",
-    "flask.md",
-)  # all blocks of these
-WITH_EXAMPLES: Final = [path for path in GUIDES if examples(path) and path.name not in OF_FILES]
+OF_FILES: Final = ("testing.md", "django.md", "outbox.md", "fastapi.md", "litestar.md", "flask.md")
+"""All blocks of these."""
+WITH_EXAMPLES: Final = [path for path in GUIDES if runnable(path) and path.name not in OF_FILES]
 
 
 def test_blocks_that_are_files_are_run_too() -> None:
@@ -140,30 +114,88 @@ def test_the_main_pages_have_examples() -> None:
 
 @pytest.mark.parametrize("path", WITH_EXAMPLES, ids=name)
 def test_examples_run_in_their_order(
-    path: Path, url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    path: Path,
+    url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """One after the other in one namespace, with a worker for the blocks before."""
     monkeypatch.setenv("STREAMQ_URL", url)
+    monkeypatch.chdir(tmp_path)
     module = types.ModuleType(f"page_{path.stem}")
-    monkeypatch.setitem(sys.modules, module.__name__, module)
+    for known in (module.__name__, "tasks", "shop", "shop.tasks"):  # as the page's commands call it
+        monkeypatch.setitem(sys.modules, known, module)
     with contextlib.ExitStack() as worker:
-        for number, (code, printed) in enumerate(examples(path), 1):
-            definitions, _, program = code.partition('if __name__ == "__main__":')
+        for number, block in enumerate(runnable(path), 1):
             where = f"{name(path)}, example {number}"
+            if block.kind == "console":
+                if "app" in module.__dict__:
+                    monkeypatch.setenv("STREAMQ_APP", module.__dict__["app"].name)
+                run_console(block.code, where, module.__dict__, lambda: capsys.readouterr().out)
+                continue
+            if block.kind == "file":
+                write(block)
+                continue
+            definitions, _, program = block.code.partition('if __name__ == "__main__":')
+            capsys.readouterr()
             execute(definitions, where, module.__dict__)
             worker.close()
             app: StreamQ = module.__dict__["app"]
             if app.registry.handlers:
                 worker.enter_context(worked(app))
             if program:
-                capsys.readouterr()
                 execute("if True:" + program, where, module.__dict__)
-                if printed is not None:
-                    assert LOGGED.sub("", capsys.readouterr().out) == printed
+            if block.printed is not None:
+                assert LOGGED.sub("", capsys.readouterr().out) == block.printed
     with warnings.catch_warnings():  # an example may end before all of its connections are closed
         warnings.simplefilter("ignore", ResourceWarning)
         module.__dict__.clear()
         gc.collect()
+
+
+# -- other blocks -------------------------------------------------------------------------------------------
+
+SHOWN: Final = ("text", "toml", "ini", "json", "py", "yaml", "promql")
+"""Blocks that are no program of ours: output, settings, and the code of other queues (`py`)."""
+STARTED_BY: Final = {
+    "uvicorn": "tests/web/test_examples.py",
+    "gunicorn": "tests/web/test_examples.py",
+    "flask": "tests/web/test_examples.py",
+    "pip": ".ci/wheel",
+    "python3": ".ci/run",
+    "pytest": ".ci/run",
+    "ruff": ".ci/run",
+    "mypy": ".ci/run",
+    "python": "tests/cli/test_readme.py",
+    "tests.chaos": "tests/chaos",
+    "tests.endurance": "tests/endurance",
+}
+"""Programs that blocks of `sh` start, and what starts them for the tests."""
+
+
+@pytest.mark.parametrize("path", GUIDES, ids=name)
+def test_each_block_is_run_or_says_what_it_is(path: Path) -> None:
+    wrong: list[str] = []
+    for language, text in FENCED.findall(path.read_text()):
+        if language in (*SHOWN, "python", "console"):
+            continue
+        if language not in ("sh", "bash"):
+            wrong.append(f"a block of {language or 'no language'}: {text[:60]}")
+        elif path.name not in FILES_RUN_BY:
+            wrong += not_run(text)
+    assert wrong == []
+
+
+def not_run(block: str) -> Iterator[str]:
+    """The lines of a block of commands that nothing would start."""
+    for line in block.splitlines():
+        words = re.sub(r"^(\w+=\S+ )+|^python -m ", "", line).split()
+        if words and words[0] == "streamq":
+            if found := parsed(line):
+                yield found
+        elif words and words[0] not in STARTED_BY and not (ROOT / words[0]).exists():
+            yield line
 
 
 # -- links ---------------------------------------------------------------------------------------------------

@@ -47,17 +47,14 @@ def test_the_site_is_built_with_every_page(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("link", "report"),
-    [("[x](#not-there)", "anchor does not exist"), ("[x](gone.md)", "page does not exist"),
-     ("[x](tasks.md#not-there)", "anchor does not exist")],
-)  # fmt: skip
-def test_a_dead_link_ends_the_build(link: str, report: str, tmp_path: Path) -> None:
+def test_a_dead_link_ends_the_build(tmp_path: Path) -> None:
     titles = BUILD.stage(tmp_path / "docs")
     with (tmp_path / "docs/results.md").open("a") as page:
-        page.write(f"\n{link}\n")
-    with pytest.raises(SystemExit, match=report):
+        page.write("\n[x](#not-here) [x](gone.md) [x](tasks.md#not-there)\n")
+    with pytest.raises(SystemExit) as ended:
         BUILD.generate(tmp_path, titles)
+    for link in ("not-here", "gone", "not-there"):
+        assert link in str(ended.value), ended.value
 
 
 def test_links_are_turned_and_code_is_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

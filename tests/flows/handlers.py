@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from streamq import StreamQ
+from streamq import Expand, StreamQ, get_context
 from streamq.app import app as queue
 from streamq.transport.address import Address
 
@@ -28,3 +28,16 @@ def plain(n: int) -> int:
 def in_process(n: int) -> list[int]:
     """In a process of its own."""
     return [n, os.getpid()]
+
+
+@app.task(executor="process")
+def expands(n: int) -> Expand[int]:
+    """Returns children, from a process of its own."""
+    return Expand([plain.bind(one) for one in range(n)])
+
+
+@app.task(executor="process")
+def spawns(n: int) -> int:
+    """Spawns children, from a process of its own."""
+    get_context().spawn(*[plain.bind(one) for one in range(n)])
+    return n

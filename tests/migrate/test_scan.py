@@ -285,3 +285,33 @@ def test_the_command_with_nothing_to_find(tmp_path: Path, capsys: pytest.Capture
     assert capsys.readouterr().out == "no use of another task queue in 1 Python files\n"
     assert cli.main(["migrate", "scan", str(tmp_path / "gone")]) == USAGE
     assert "there is no such file or folder" in capsys.readouterr().err
+
+
+def test_names_of_the_code_base_itself_are_followed(tmp_path: Path) -> None:
+    """A decorator that is bound to options, and a queue class that is derived from theirs."""
+    files = {
+        "web/worker.py": """
+from functools import partial
+from rq.decorators import job as rq_job
+from rq import Queue as BaseQueue
+class Decorator(rq_job): ...
+class Counting: ...
+class OurQueue(Counting, BaseQueue): ...
+job = partial(Decorator, connection=None)
+""",
+        "web/tasks.py": """
+from web.worker import job, OurQueue
+@job("emails", timeout=30)
+def send(to): ...
+queue = OurQueue("emails")
+def later(to):
+    send.delay(to)
+    queue.enqueue(send, to, job_id="x")
+    OurQueue("other").enqueue(send, to)
+""",
+    }
+    [found] = scan(write(tmp_path, files)).found
+    names = [use.name for use in found.uses if use.path == "web/tasks.py"]
+    assert sorted(names) == [
+        ".delay(...)", ".enqueue(...)", ".enqueue(...)", "@job", "job_id=", "timeout=",
+    ]  # fmt: skip

@@ -17,12 +17,12 @@ QUICK: Final = [
     _M("reclaim", "redis.call('XDEL', stream, unpack(entries))", "", "the old entry stays"),
     _M("repair", "if ours and #redis.call('XPENDING', stream, group, entry[1], entry[1], 1) == 0 then",
        "if ours then", "what is held is appended anew"),
-    _M("leave", "if not held.err and #held == 0 then",
-       "if not held.err then", "deliveries go with their consumer"),
 ]  # fmt: skip
 
 MUTANTS: Final = [
     *QUICK,
+    _M("leave", "if not held.err and #held == 0 then",
+       "if not held.err then", "deliveries go with their consumer"),
     _M("tick", "or state.revision ~= tonumber(revision) then", "then", "who is too late makes a run again"),
     _M("tick", "redis.call('HINCRBY', counters, 'accepted', 1)\n", "", "a run is not counted"),
     _M("tick", "elseif overlap ~= 'allow' and lives() then", "elseif false then", "runs overlap"),

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import signal
 import sqlite3
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.parse
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -17,6 +23,7 @@ import pytest
 
 from streamq import StreamQ
 from streamq.embedded import EmbeddedServer
+from tests.ports import free_port
 from tests.running import clean, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -146,3 +153,110 @@ def test_the_load_reads_only_what_is_missing_after_a_file_was_mended(tmp_path: P
         assert again == ["reads 2.csv", "ada: 1.80", "bob: 0.14"]
         third = run("etl/etl.py", "2026-11-30", "in", folder=tmp_path, STREAMQ_URL=server.url)
         assert third == ["ada: 1.80", "bob: 0.14"]
+
+
+@contextmanager
+def served(*command: str, folder: Path, port: int, path: str, **more: str) -> Iterator[str]:
+    """A web program that runs until the end of the block; its address. It must end by itself on SIGTERM."""
+    base = {name: value for name, value in os.environ.items() if not name.startswith(("STREAMQ_", "DJANGO_"))}
+    log = (folder / "log.txt").open("wb")
+    process = subprocess.Popen(
+        [sys.executable, *command], cwd=folder, env=base | {"PYTHONPATH": str(ROOT)} | more, stdout=log,
+        stderr=log, start_new_session=True,
+    )  # fmt: skip
+    log.close()
+
+    def said() -> str:
+        return (folder / "log.txt").read_text()
+
+    def up() -> bool:
+        assert process.poll() is None, said()
+        try:
+            return ask(f"http://127.0.0.1:{port}{path}")[0] > 0
+        except OSError:
+            return False
+
+    try:
+        wait_until(up, 60)
+        yield f"http://127.0.0.1:{port}"
+        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
+        process.wait(60)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert "Traceback" not in said(), said()
+
+
+def ask(url: str, method: str = "GET", form: object = None, body: object = None) -> tuple[int, str]:
+    """The status and the text of a reply."""
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"content-type": "application/json"} if data else {}
+    if form is not None:
+        data = urllib.parse.urlencode(form).encode()  # type: ignore[arg-type]
+    request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310 - http
+    try:
+        with urllib.request.urlopen(request, timeout=60) as reply:  # noqa: S310 - http
+            return reply.status, reply.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+@pytest.mark.timeout(180)
+def test_the_shop_charges_packs_and_mails(tmp_path: Path) -> None:
+    port = free_port()
+    command = ("-m", "uvicorn", "--app-dir", str(EXAMPLES / "shop"), "shop:web", "--port", str(port))
+    with served(*command, folder=tmp_path, port=port, path="/orders/1") as base:
+        orders = [
+            json.loads(ask(f"{base}/orders", "POST", body={"email": "ada@example.com", "item": item})[1])
+            for item in ("lamp", "diamond", "chair")
+        ]
+        assert [one["order"] for one in orders] == [1, 2, 3]
+
+        def look(order: int) -> dict[str, str]:
+            found: dict[str, str] = json.loads(ask(f"{base}/orders/{order}")[1])
+            return found
+
+        wait_until(lambda: look(1)["state"] == look(3)["state"] == "sent", 60)
+        wait_until(lambda: look(2)["task"] == "dead", 60)
+        assert look(2)["state"] == "declined"
+        assert look(1)["receipt"] != look(3)["receipt"]
+        events = ask(f"{base}/orders/3/events")[1].split("\n\n")
+        assert events[-2:] == ['data: "completed"', ""]
+        assert 'data: "packed"' in events
+        assert json.loads(ask(f"{base}/orders/1", "DELETE")[1]) == {"answer": "too late"}
+        assert ask(f"{base}/orders", "POST", body={"email": "ada", "item": "lamp"})[0] == 422
+        assert ask(f"{base}/queue/")[0] == 401
+    with sqlite3.connect(tmp_path / "shop.sqlite") as database:
+        assert database.execute("SELECT count(*) FROM streamq_outbox").fetchone() == (0,)
+
+
+@pytest.mark.timeout(180)
+def test_the_newsletter_is_confirmed_and_sent_from_the_admin(tmp_path: Path, url: str) -> None:
+    folder, port, server = EXAMPLES / "newsletter", free_port(), {"STREAMQ_URL": url}
+    command = (str(folder / "start.py"), str(port))
+    with served(*command, folder=tmp_path, port=port, path="/confirm/x", **server) as base:
+        assert ask(f"{base}/subscribe", "POST", form={"email": "ada@example.com"})[0] == 202
+
+        def mails() -> str:
+            return "".join(file.read_text() for file in tmp_path.glob("mails/*"))
+
+        wait_until(lambda: "/confirm/" in mails(), 60)
+        [token] = re.findall(r"/confirm/(\S+)", mails())
+        assert ask(f"{base}/confirm/{token}") == (200, "welcome, ada@example.com\n")
+        with sqlite3.connect(tmp_path / "site.sqlite") as database:  # news/tests.py does this in the admin
+            database.execute("INSERT INTO news_issue VALUES (7, 'November', 'x')")
+        with closing(StreamQ("newsletter", url)) as app:
+            app.send("news.tasks.send_issue", {"issue_id": 7})
+        wait_until(lambda: "Subject: November" in mails(), 60)
+    assert "Ran 3 tests" in manage(folder, tmp_path, url, "test", "news")
+
+
+def manage(site: Path, folder: Path, url: str, *words: str) -> str:
+    """What a command of a Django site prints."""
+    done = subprocess.run(
+        [sys.executable, str(site / "manage.py"), *words], cwd=folder, check=False, capture_output=True,
+        text=True, timeout=150, env=os.environ | {"PYTHONPATH": str(ROOT), "STREAMQ_URL": url},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr

@@ -115,6 +115,7 @@ def test_workers_drain_when_their_supervisor_is_killed(jobs: StreamQ, worker: Wo
     )
 
 
+@pytest.mark.long  # the next one has two of them
 def test_a_poison_task_ends_dead_and_the_innocent_do_not(
     jobs: StreamQ, worker: Work, start: Start, tmp_path: Path
 ) -> None:
@@ -155,6 +156,7 @@ def test_no_innocent_is_buried_beside_one_poison_after_the_other(
     clean(jobs)
 
 
+@pytest.mark.long
 def test_a_task_that_kills_its_worker_from_its_own_process_ends_too(
     jobs: StreamQ, worker: Work, start: Start, tmp_path: Path
 ) -> None:

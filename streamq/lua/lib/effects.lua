@@ -2,8 +2,10 @@
 -- effects as a JSON object. Returns a table, or nil and an error, so that all are read before the first write.
 -- hold: ms for which the task's lane is held back. follow: how many follow-ups it has, which lib/follow reads. steps: its
 -- handler may have stored memos. suspend: the memo of what it waits for: it is handed back because it is suspended. node: it
--- is a node of a flow, whose results key has this number.
+-- is a node of a flow, whose results key has this number. grow: so many bytes of children stand behind its result. expand: 1
+-- if their results are its own.
 local EFFECTS = {hold = 'number', follow = 'number', steps = 'number', suspend = 'string', node = 'number'}
+EFFECTS.grow, EFFECTS.expand = 'number', 'number'
 local function effects(first)
   local found = {}
   for n = first, #ARGV, 5 do

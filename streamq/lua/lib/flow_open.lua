@@ -5,7 +5,10 @@
 -- d dead, x cancelled, e expired, s skipped. The books: nodes = waiting (w, q) + released + done (c, d, x, e) + skipped.
 -- In `flow`, n<number> is a node as JSON, {t: type, k: kind, a: the nodes it waits for, c: its failure is no failure of
 -- the flow}; d<number> are the nodes that wait for it. A map is a node without a task: its children have numbers of
--- their own (`maps`: map:first:number of children). `todo` are nodes to look at, whether they may run.
+-- their own (`maps`: map:first:number of children, in the order of their numbers). A node whose handler has returned children is
+-- in `grown`, and becomes a map when its task has ended: kt<number> are their types, and kc<number> which each is of. `todo`
+-- are nodes to look at, whether they may run. `order` are the completed nodes that have an undo task (u), as they ended: it is
+-- a node that is skipped but where the flow fails or is cancelled, and runs when all else has ended, the last of them first.
 -- USES clock
 -- KEYS flow flow_states flows inbox
 -- ARGV flow_id
@@ -13,11 +16,14 @@ local BOOK = {
   w = 'waiting', q = 'waiting', r = 'released', c = 'done', d = 'done', x = 'done', e = 'done', s = 'skipped'}
 local FAILED = {d = true, x = true, e = true}
 local LOOKS, WINDOW, PAGE = 200, 400, 200
+local MOST_GROWN = 1000
 local f, f_states, f_new, f_changed, f_written, f_whole, f_nodes, f_maps = {}, '', {}, {}, {}, false, {}, {}
+local f_order = {}  -- the maps, by the numbers of their children
 local COUNTS = {'waiting', 'released', 'done', 'skipped', 'failed', 'ready'}
 
 local function flow_open()
-  local names = {'state', 'on_failure', 'maps', 'todo', 'cause', 'generation', 'controls', unpack(COUNTS)}
+  local names = {'state', 'on_failure', 'maps', 'todo', 'cause', 'generation', 'controls', 'grown', 'order', 'undo', 'stuck', 'ends',
+    unpack(COUNTS)}
   local found = redis.call('HMGET', flow, unpack(names))
   for n, name in ipairs(names) do f[name] = found[n] or nil end
   if not f.state or f.state == 'building' then return false end
@@ -25,9 +31,11 @@ local function flow_open()
   f.on_failure, f.todo, f.generation = tonumber(f.on_failure), f.todo or '', tonumber(f.generation) or 0
   f_states = redis.call('GET', flow_states) or ''
   for number, first, count in string.gmatch(f.maps or '', '(%d+):(%d+):(%d+)') do
-    -- More children than there are states would be looked for as long as a damaged record says.
-    if tonumber(first) + tonumber(count) <= #f_states then
+    -- More children than there are states would be looked for as long as a damaged record says, and one that is a child of
+    -- its own for ever.
+    if tonumber(first) + tonumber(count) <= #f_states and tonumber(number) < tonumber(first) then
       f_maps[tonumber(number)] = {number = tonumber(number), first = tonumber(first), count = tonumber(count)}
+      f_order[#f_order + 1] = f_maps[tonumber(number)]
     end
   end
   return true
@@ -82,9 +90,40 @@ local function flow_node(n)
 end
 
 local function flow_map_of(n)
-  for _, map in pairs(f_maps) do
-    if n >= map.first and n < map.first + map.count then return map end
+  local low, high = 1, #f_order
+  while low < high do
+    local middle = math.ceil((low + high) / 2)
+    if f_order[middle].first <= n then low = middle else high = middle - 1 end
   end
+  local map = f_order[low]
+  if map and n >= map.first and n < map.first + map.count then return map end
+end
+
+local function flow_has_grown(n) return f.grown ~= nil and string.find(f.grown, ' ' .. n .. ' ', 1, true) ~= nil end
+
+-- The type of a node's task ('' if it cannot be read), and its kind: m for a map, n for any other.
+local function flow_task_type(n, map)
+  if map and flow_has_grown(map.number) then
+    if not map.types then
+      local found = redis.call('HMGET', flow, 'kt' .. map.number, 'kc' .. map.number)
+      local good, types = pcall(cjson.decode, found[1] or '')
+      map.types, map.each = good and type(types) == 'table' and types or {}, found[2] or ''
+    end
+    local told = map.types[(string.byte(map.each, n - map.first + 1) or 0) - 32]
+    return type(told) == 'table' and tostring(told[1]) or '', 'n'
+  end
+  local told = flow_node(map and map.number or n) or {}
+  return tostring(told.t or ''), not map and told.k == 'map' and 'm' or 'n'
+end
+
+-- What was declared of a node, or of the one whose child it is.
+local function flow_declared(n)
+  local map = flow_map_of(n)
+  while map do
+    n = map.number
+    map = flow_map_of(n)
+  end
+  return flow_node(n)
 end
 
 -- Everything that waits is skipped. What was released ends by itself.
@@ -103,9 +142,11 @@ local function flow_skip(cancelled)
   end
 end
 
-local function flow_fail(cause)
+-- why: what is told of it, where no task of the node says more.
+local function flow_fail(cause, why)
   if f.state ~= 'running' then return end
   f.state, f.cause = 'failing', tostring(cause)
+  if why then redis.call('HSET', flow, 'why', why) else redis.call('HDEL', flow, 'why') end
   flow_skip(false)
   if redis.call('HGET', flow, 'fail_fast') == '1' then redis.call('ZADD', flows, 0, flow_id) end
 end
@@ -155,16 +196,25 @@ local function flow_more(map)
   end
 end
 
+-- A node is done with its last child, or its list was empty.
+local flow_ended_child
+local function flow_map_done(n)
+  flow_put(n, 'c')
+  local map = flow_map_of(n)
+  if map then flow_ended_child(map) else flow_after(n) end
+end
+
 -- A map begins, or goes on after a retry.
 local function flow_open_map(map)
   flow_merge()
   local _, left = string.gsub(string.sub(f_states, map.first + 1, map.first + map.count), 'w', '')
   map.left, map.out, map.next = left, 0, map.first
-  flow_put(map.number, left == 0 and 'c' or 'r')
-  if left == 0 then flow_after(map.number) else flow_more(map) end
+  if left == 0 then return flow_map_done(map.number) end
+  flow_put(map.number, 'r')
+  flow_more(map)
 end
 
-local function flow_ended_child(map)
+function flow_ended_child(map)
   flow_counts(map)
   map.left, map.out = map.left - 1, map.out - 1
   if flow_at(map.number) ~= 'r' or f.state ~= 'running' then return end
@@ -172,18 +222,36 @@ local function flow_ended_child(map)
     if map.out <= WINDOW / 2 and map.next < map.first + map.count then flow_more(map) end
     return
   end
-  flow_put(map.number, 'c')
-  flow_after(map.number)
+  flow_map_done(map.number)
+end
+
+-- The task of a node has completed, and left children for it, which are still to be made.
+local function flow_grew(n)
+  local _, number = string.gsub(f.grown or '', '%d+', '')
+  if number >= MOST_GROWN then
+    flow_put(n, 'd')
+    return flow_fail(n, 'more than ' .. MOST_GROWN .. ' nodes of a flow cannot have children')
+  end
+  f.grown, f.controls = (f.grown or ' ') .. n .. ' ', (f.controls or '') .. ' ' .. n
+  redis.call('HSET', flow, 'grown', f.grown, 'controls', f.controls)
+  flow_put(n, f.state == 'running' and 'q' or 's')
+end
+
+-- A node's task has completed: note whether it may have to be undone.
+local function flow_done(n, letter)
+  local told = (letter == 'c' or letter == 'g') and not flow_map_of(n) and flow_node(n)
+  if told and told.u and not flow_has_grown(n) then f.order = (f.order or '') .. ' ' .. n end
 end
 
 -- A node has ended. One that had failed before and was requeued by hand only has its success noted.
 local function flow_ended(n, letter)
   local before = flow_at(n)
+  if before == 'r' or FAILED[before] then flow_done(n, letter) end
+  if letter == 'g' and before == 'r' and not flow_has_grown(n) then return flow_grew(n) end
   if before ~= 'r' and not (letter == 'c' and FAILED[before]) then return end
   flow_put(n, letter)
   if before ~= 'r' then return end
-  local map = flow_map_of(n)
-  local told = flow_node(map and map.number or n)
+  local map, told = flow_map_of(n), flow_declared(n)
   if letter ~= 'c' and n ~= f.on_failure and not (told and told.c) then flow_fail(n) end
   if map then return flow_ended_child(map) end
   if f.state == 'running' then flow_after(n) end
@@ -214,6 +282,29 @@ local function flow_look_on()
   f.todo = string.match(string.sub(f.todo, at), '^%s*(.-)%s*$')
 end
 
+local OVER = {completed = true, failed = true, cancelled = true, stuck = true}
+
+-- The node whose effects are undone next, or now; its undo task.
+local function flow_undo_last() return tonumber(string.match(string.sub(f.order or '', -7), '(%d+)$')) end
+local function flow_undo_of(n)
+  local told = n and flow_node(n)
+  return told and tonumber(told.u)
+end
+
+-- Whether there is something to undo still: the next undo task is let run. One that failed is the end of it.
+local function flow_undo()
+  while f.undo ~= '0' and f.stuck ~= '1' do
+    local n = flow_undo_last()
+    if not n then return false end
+    local undo = flow_undo_of(n)
+    local letter = undo and flow_at(undo)
+    if letter == 's' then flow_put(undo, 'q') end
+    if letter == 's' or letter == 'q' or letter == 'r' then return true end
+    if letter ~= 'c' then f.stuck = '1' else f.order = string.sub(f.order, 1, -2 - #tostring(n)) end
+  end
+  return false
+end
+
 local function flow_end(stamp)
   local last = f.on_failure
   if f.state == 'running' and f.todo == '' then
@@ -225,18 +316,23 @@ local function flow_end(stamp)
       f.state = 'completed'
     end
   end
+  if f.state ~= 'running' and f.released == 0 and f.state ~= 'completed' then
+    if flow_undo() then
+      if f.state ~= 'undoing' then f.ends, f.state = f.state, 'undoing' end
+    elseif f.state == 'undoing' then
+      f.state = f.ends or 'failing'
+    end
+  end
   if f.state == 'failing' and f.released == 0 then
     if last and flow_at(last) == 'w' then flow_put(last, 'q') end
-    if f.waiting == 0 then f.state = 'failed' end
+    if f.waiting == 0 then f.state = f.stuck == '1' and 'stuck' or 'failed' end
   end
-  if f.state == 'cancelling' and f.released == 0 then f.state = 'cancelled' end
-  local over = f.state == 'completed' or f.state == 'failed' or f.state == 'cancelled'
-  if not over then return end
+  if f.state == 'cancelling' and f.released == 0 then f.state = f.stuck == '1' and 'stuck' or 'cancelled' end
+  if not OVER[f.state] then return end
   redis.call('HSET', flow, 'ended', stamp)
   redis.call('ZADD', flows, stamp, flow_id)  -- its keys get the lifetime of one that has ended
 end
 
-local OVER = {completed = true, failed = true, cancelled = true}
 local function flow_judge()
   if not OVER[f.state] then flow_end(string.format('%.0f', (clock()))) end
 end
@@ -251,6 +347,12 @@ local function flow_close()
   for _, name in ipairs(COUNTS) do
     written[#written + 1] = name
     written[#written + 1] = string.format('%.0f', f[name])
+  end
+  for _, name in ipairs({'order', 'undo', 'stuck', 'ends'}) do
+    if f[name] then
+      written[#written + 1] = name
+      written[#written + 1] = f[name]
+    end
   end
   for number, map in pairs(f_maps) do
     if map.left then

@@ -25,13 +25,15 @@ local function flow_run(again)
   local stamp = string.format('%.0f', now)
   local ms, random = string.match(flow_id, '^(%d+)%-(%d+)$')
   local released, accepted, requeued, earliest = 0, 0, 0, nil
-  local common = map ~= '' and flow_item(redis.call('HGET', flow, 'c' .. map), cjson.decode)
+  -- Children that a handler has returned have items of their own.
+  local shared = map ~= '' and redis.call('HGET', flow, 'c' .. map)
+  local common = shared and flow_item(shared, cjson.decode)
   -- Removes nothing; it is an error for a user without the right to remove.
   local requeues = again == 0 or type(redis.pcall('HDEL', letters, '')) == 'number'
 
   local function item_of(number)
     local stored = redis.call('HGET', flow_items, string.format('%d', number - tonumber(first)))
-    if map == '' then return flow_item(stored) end
+    if not shared then return flow_item(stored) end
     if not stored or not common then return nil end
     local item = {unpack(common)}
     item[2] = stored

@@ -1,7 +1,7 @@
 -- flow_take(): take the rows among the arguments out of the inbox, and find who may run now and whether the flow has ended.
 -- A row counts if it is in the inbox, and leaves it in the same step: so twice is nothing. A row is <number> <how>.
--- flow_ready(look): call look(number, type, map or nil, whether it is a map whose list is still to be cut) for the first nodes
--- that may run.
+-- flow_ready(look): call look(number, type, map or nil, cut) for the first nodes that may run. cut: m for a map whose list is
+-- still to be cut, g for a node whose children are, else nil.
 -- USES flow_open
 -- KEYS inbox
 -- ARGV flow_id
@@ -12,7 +12,7 @@ local function flow_take(from)
     local there = redis.call('ZMSCORE', inbox, unpack(rows))
     redis.call('ZREM', inbox, unpack(rows))
     for n = from, #ARGV do
-      local number, how = string.match(ARGV[n], '^(%d+) ([cdxe])$')
+      local number, how = string.match(ARGV[n], '^(%d+) ([cdxeg])$')
       if number and there[n - from + 1] then flow_ended(tonumber(number), how) end
     end
   end
@@ -34,8 +34,9 @@ local function flow_ready(look)
     at = string.find(f_states, 'q', at, true)
     if not at then return false end
     local n, of = at - 1, flow_map_of(at - 1)
-    local told = flow_node(of and of.number or n) or {}  -- one that cannot be read has no type: its caller fails it
-    look(n, tostring(told.t or ''), of and of.number, not of and told.k == 'map')
+    local task_type, kind = flow_task_type(n, of)  -- one that cannot be read has no type: its caller fails it
+    if flow_has_grown(n) then kind = 'g' end
+    look(n, task_type, of and of.number, kind ~= 'n' and kind or nil)
     at, number = at + 1, number + 1
   end
 end
