@@ -22,8 +22,8 @@ from streamq.calls import producer as producer_calls
 from streamq.calls import worker as worker_calls
 from streamq.calls.call import Arg
 from streamq.calls.flows import Advanced, Item
-from streamq.flows.growing import page_of
 from streamq.flows.flow_id import task_of
+from streamq.flows.growing import page_of
 from streamq.model.delivery import Delivery
 from streamq.model.effect import NodeResult
 from streamq.model.outcome import (
