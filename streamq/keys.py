@@ -123,14 +123,15 @@ class TypeKeys:
     """The rules of its lanes, which a registration by an older release takes out of `policy`, as JSON."""
 
     def __init__(self, app: str, shard: int, task_type: str) -> None:
-        self.app = app
-        self.shard = shard
-        self.type = task_type
-        self.base = base = f"{shard_tag(app, shard)}:{task_type}"
+        base = f"{shard_tag(app, shard)}:{task_type}"
+        self.app: str = app
+        self.shard: int = shard
+        self.type: str = task_type
+        self.base: str = base
         self.resolved: dict[str, tuple[str, ...]] = {}
         """The keys of scripts, by the script's SHA: see `scripts.Script.keys_of`."""
         end = namespace_of(app).channels_end.removeprefix(":")
-        self.done_channel = f"{base}:done:{end}:" if end else f"{base}:done:"
+        self.done_channel: str = f"{base}:done:{end}:" if end else f"{base}:done:"
         for name in TYPE_KINDS:
             setattr(self, name, f"{base}:{name}")
 
@@ -224,11 +225,12 @@ class ShardKeys:
     """Hash: `k<key>` -> the flow that was started with the key, and `i<flow>` -> the key."""
 
     def __init__(self, app: str, shard: int) -> None:
-        self.app = app
-        self.shard = shard
-        self.base = base = shard_tag(app, shard)
-        self.end = end = namespace_of(app).channels_end
-        self.wake = f"{base}:wake{end}"
+        base, end = shard_tag(app, shard), namespace_of(app).channels_end
+        self.app: str = app
+        self.shard: int = shard
+        self.base: str = base
+        self.end: str = end
+        self.wake: str = f"{base}:wake{end}"
         """Channel: a task is due earlier than the daemons know."""
         self.resolved: dict[str, tuple[str, ...]] = {}
         """The same for scripts that have no key of a task type."""

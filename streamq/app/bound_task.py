@@ -16,9 +16,10 @@ from streamq.errors import InvalidOption
 from streamq.model.task import NewTask
 from streamq.options.call import CallOptions
 from streamq.options.checks import Durability
+from streamq.options.names import check_name
 from streamq.options.task import TaskOptions
 from streamq.options.unique_plan import Plan, UniqueOptions, plan, unique_options
-from streamq.registry.handler import Handler, check_name
+from streamq.registry.handler import Handler
 
 if TYPE_CHECKING:
     from streamq.app.handle import TaskHandle

@@ -27,7 +27,8 @@ from streamq.flows.needs import Need, OfFailure, OfMap
 from streamq.flows.reading import NodeKind
 from streamq.model.output import NamesOutputs, Output
 from streamq.options.checks import key_text
-from streamq.registry.handler import Handler, check_name
+from streamq.options.names import check_name
+from streamq.registry.handler import Handler
 from streamq.registry.registry import Registry
 
 R = TypeVar("R")

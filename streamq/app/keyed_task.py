@@ -17,7 +17,7 @@ from streamq.client.sync_client import Client
 from streamq.errors import ResultTimeout, UsageError
 from streamq.model.task import CancelAnswer, SignalAnswer, State, TaskId
 from streamq.options.checks import Duration, key_text, seconds
-from streamq.registry.handler import check_name
+from streamq.options.names import check_name
 from streamq.registry.registry import Registry
 
 FIRST: Final = 0.02

@@ -14,12 +14,12 @@ from streamq.cli.worker import log_options
 from streamq.daemon.daemon import Daemon
 from streamq.exit_codes import OK
 from streamq.options.checks import seconds
+from streamq.options.names import check_name
 from streamq.options.service import DaemonOptions
 from streamq.probes.http_server import WebServer, unlink
 from streamq.probes.listen import Listen
 from streamq.probes.routes import routes
 from streamq.probes.systemd_notifier import SystemdNotifier
-from streamq.registry.handler import check_name
 from streamq.telemetry import logs
 from streamq.transport.address import Address
 

@@ -15,7 +15,7 @@ from streamq.cli import target
 from streamq.cli.output import write_message
 from streamq.control.dead_letters import DeadGroup, DeadSelection
 from streamq.errors import UsageError
-from streamq.registry.handler import check_name
+from streamq.options.names import check_name
 
 SINCE: Final = "the task died"
 

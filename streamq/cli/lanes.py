@@ -14,7 +14,7 @@ from streamq.cli.output import confirmed, write_json, write_lines, write_message
 from streamq.control.formatting import age
 from streamq.errors import UsageError
 from streamq.exit_codes import FAILED, OK
-from streamq.registry.handler import check_name
+from streamq.options.names import check_name
 
 if TYPE_CHECKING:
     from streamq.control.lanes import LaneInfo

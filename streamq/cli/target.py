@@ -17,8 +17,8 @@ from streamq.errors import InvalidTaskId, RedisUnavailable, UnknownTaskType, Usa
 from streamq.model.task import NAME_PATTERN, TaskId
 from streamq.namespace import with_ring
 from streamq.options.checks import seconds
+from streamq.options.names import check_name
 from streamq.payloads.ring import Ring
-from streamq.registry.handler import check_name
 from streamq.transport.address import Address
 from streamq.wording import listed
 

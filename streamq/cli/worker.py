@@ -7,6 +7,7 @@ APP is module:attribute. On SIGTERM or Ctrl-C it fetches no more tasks, lets run
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 from streamq import environment
 from streamq.cli import listen, target
@@ -15,8 +16,8 @@ from streamq.errors import CannotListen, StreamQError
 from streamq.exit_codes import CONFIG
 from streamq.options import placement
 from streamq.options.checks import seconds, whole
+from streamq.options.names import check_imports
 from streamq.options.service import WorkerOptions
-from streamq.registry.registry import check_imports
 from streamq.telemetry import logs
 from streamq.transport.address import Address
 
@@ -77,17 +78,25 @@ def log_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    options = worker_options(args)
+    if environment.ENV.get() == "dev":
+        # An embedded server, for development, belongs to this process: it is needed before the workers are.
+        logs.configure(args.log_level, args.log_format)
+        return _supervise(args, options, _embedded)
+    with logs.supervising(args.log_level, args.log_format):
+        return _supervise(args, options, lambda args: args.url)
+
+
+def _supervise(
+    args: argparse.Namespace, options: WorkerOptions, url_of: Callable[[argparse.Namespace], str | None]
+) -> int:
     from streamq.supervisor.group import WorkerGroup
 
-    options = worker_options(args)
-    logs.configure(args.log_level, args.log_format)
     where = listen.listen(args)
     processes = whole(args.processes, "--processes", least=1)
     try:
-        # An embedded server, for development, belongs to this process: it is needed before the workers are.
-        url = _embedded(args) if environment.ENV.get() == "dev" else args.url
         group = WorkerGroup(
-            args.app, options, processes=processes, url=url, prefix=args.prefix,
+            args.app, options, processes=processes, url=url_of(args), prefix=args.prefix,
             with_daemon=args.with_daemon,
             log_level=args.log_level, log_format=args.log_format, listen=where, imports=imports(args),
         )  # fmt: skip

@@ -20,7 +20,7 @@ from streamq.flow import Ask, Flow
 from streamq.keys import shard_keys, type_keys
 from streamq.model.counts import Counts
 from streamq.options.checks import Duration, seconds
-from streamq.registry.handler import check_name
+from streamq.options.names import check_name
 
 if TYPE_CHECKING:
     from streamq.client.async_client import AsyncClient

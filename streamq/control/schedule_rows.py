@@ -23,10 +23,10 @@ from streamq.flow import Flow, ask
 from streamq.keys import ShardKeys, shard_keys, type_keys
 from streamq.model.reply import Note
 from streamq.model.task import NewTask
+from streamq.options.names import check_name
 from streamq.payloads.pipeline import opened
 from streamq.payloads.ring import index_key
 from streamq.payloads.stage import About
-from streamq.registry.handler import check_name
 from streamq.schedules import definition, registration, state
 from streamq.schedules.definition import Definition
 from streamq.schedules.registration import Change, Stored

@@ -29,12 +29,13 @@ from streamq.locks import throttle_name
 from streamq.model.reply import Note
 from streamq.model.task import LETTER, NewTask, TaskId
 from streamq.options.checks import Duration, moment_ms
+from streamq.options.names import check_name
 from streamq.options.schedule import GRACE, Cron, Every, Misfire, Overlap, Schedule
 from streamq.options.unique_plan import DEBOUNCE
 from streamq.payloads.pipeline import opened
 from streamq.payloads.ring import index_key
 from streamq.payloads.stage import About
-from streamq.registry.handler import Handler, check_name
+from streamq.registry.handler import Handler
 from streamq.registry.redefinition import importable
 from streamq.schedules import registration
 from streamq.schedules.definition import Definition, defined

@@ -16,9 +16,8 @@ from streamq import environment
 from streamq.errors import InvalidOption, UsageError
 from streamq.hooks import Hook
 from streamq.options.checks import Duration, seconds, whole
+from streamq.options.names import check_imports, check_name
 from streamq.options.task import task_options
-from streamq.registry.handler import check_name
-from streamq.registry.registry import check_imports
 from streamq.transport.address import Address
 
 OURS: Final = frozenset({"name", "priority", "schedule"})

@@ -23,7 +23,6 @@ from streamq.convert.encoding import encode_as
 from streamq.errors import InvalidArguments, InvalidOption, PayloadError, UsageError
 from streamq.hooks import NO_HOOKS, Manager
 from streamq.model.delivery import Delivery
-from streamq.model.task import NAME_PATTERN, TYPE_PATTERN
 from streamq.options.task import TaskOptions
 from streamq.options.unique_plan import Plan, plan, unique_options
 from streamq.payloads.pipeline import Pipeline, opened
@@ -333,12 +332,3 @@ def _reference(function: object) -> str:
     inner = _inner(function)
     named = inner if hasattr(inner, "__qualname__") else type(inner)
     return f"{named.__module__}:{getattr(named, '__qualname__', '')}"
-
-
-def check_name(name: str, what: str = "a task type") -> None:
-    """Raise InvalidOption if the name cannot be part of a key."""
-    pattern = TYPE_PATTERN if what == "a task type" else NAME_PATTERN
-    if not isinstance(name, str) or not pattern.fullmatch(name):  # type: ignore[redundant-expr]
-        raise InvalidOption(
-            f"{name!r:.120} is not a valid name for {what}: use letters, digits, _ - . (at most 100)"
-        )

@@ -24,8 +24,8 @@ class Run:
     """One execution of a module or a cell: its code, and the name it runs under."""
 
     def __init__(self, code: CodeType, name: str) -> None:
-        self.code = code
-        self.name = name
+        self.code: CodeType = code
+        self.name: str = name
 
     def repeats(self, other: Run) -> bool:
         """Return whether this is another execution of the same source."""

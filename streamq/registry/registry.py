@@ -14,11 +14,12 @@ from streamq.errors import DuplicateTaskType, InvalidOption, UnknownTaskType, Us
 from streamq.hooks import NO_HOOKS, Hooks
 from streamq.namespace import DEFAULT_NAMESPACE, Namespace
 from streamq.options.checks import whole
+from streamq.options.names import check_imports, check_name
 from streamq.options.unique_plan import Plan
 from streamq.payloads.pipeline import Pipeline
 from streamq.registry import redefinition
 from streamq.registry.batching import NoHome
-from streamq.registry.handler import Handler, check_name
+from streamq.registry.handler import Handler
 from streamq.resources.declared import Resources
 from streamq.resources.lifespan import Lifespan
 from streamq.shards import MOST, AppRecord
@@ -39,17 +40,6 @@ def _taken(name: str, handler: Handler, other: Handler) -> str:
         f"{name!r} is {theirs} of the task type {other.name!r} ({_shown(other)}), so it cannot be {mine} of "
         f"{handler.name!r} ({_shown(handler)})"
     )
-
-
-def check_imports(names: Iterable[str]) -> tuple[str, ...]:
-    """Return module names without repetitions. Raises InvalidOption for a text that is not one."""
-    if isinstance(names, str):
-        raise InvalidOption(f"imports={names!r} must be a list of names: write [{names!r}]")
-    found = tuple(dict.fromkeys(names))
-    for name in found:
-        if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):  # type: ignore[redundant-expr]
-            raise InvalidOption(f"{name!r:.120} is not the name of a module: write it as 'shop.tasks'")
-    return found
 
 
 class Registry:

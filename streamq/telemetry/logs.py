@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import MutableMapping
-from contextlib import suppress
+from collections.abc import Generator, MutableMapping
+from contextlib import contextmanager, suppress
 from io import StringIO
 from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO, cast
 
 from streamq import printable
 from streamq.context import CURRENT
+from streamq.telemetry.json_lines import JsonLines, json_line
 from streamq.telemetry.traces import trace_id
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 LEVELS: Final = ("debug", "info", "warning", "error")
 FORMATS: Final = ("auto", "console", "json")
 _SETTINGS: list[tuple[str, str]] = []
+_PLAIN: list[JsonLines] = []
 _RECORDS: Final = "streamq.task"
 """The standard library logger that gets a record for each failed attempt."""
 _LONGEST_LINE: Final = 200
@@ -44,6 +46,8 @@ class Logger(Protocol):
 
 def get_logger(**bound: object) -> Logger:
     """Return streamq's logger. structlog is imported on first use, not by a producer that never logs."""
+    if _PLAIN:
+        return _PLAIN[0].bind(bound)
     import structlog  # noqa: PLC0415
 
     logger: Logger = structlog.get_logger("streamq", **bound)
@@ -55,6 +59,7 @@ def configure(level: str = "info", form: str = "auto") -> None:
     import structlog  # noqa: PLC0415
 
     _SETTINGS[:] = [(level, form)]
+    _PLAIN.clear()
     number = getattr(logging, level.upper())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -62,8 +67,7 @@ def configure(level: str = "info", form: str = "auto") -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    console = form == "console" or (form == "auto" and sys.stderr.isatty())
-    render = _console(tracebacks=level == "debug") if console else _json()
+    render = _console(tracebacks=level == "debug") if _on_console(form) else _json()
     structlog.configure(
         processors=[*shared, structlog.processors.StackInfoRenderer(), *render],
         wrapper_class=structlog.make_filtering_bound_logger(number),
@@ -78,6 +82,30 @@ def configure(level: str = "info", form: str = "auto") -> None:
     handler.setFormatter(formatter)
     handler.addFilter(_not_logged_yet)
     logging.basicConfig(level=max(number, logging.INFO), handlers=[handler], force=True)
+
+
+@contextmanager
+def supervising(level: str = "info", form: str = "auto") -> Generator[None]:
+    """Log for a process that runs no user code: without structlog if it writes JSON."""
+    if _on_console(form):
+        configure(level, form)
+        yield
+        return
+
+    def fail(event: str, **fields: object) -> None:
+        configure(level, form)
+        get_logger().exception(event, **fields)
+
+    _SETTINGS[:] = [(level, form)]
+    _PLAIN[:] = [JsonLines(getattr(logging, level.upper()), fail, {})]
+    try:
+        yield
+    finally:
+        _PLAIN.clear()
+
+
+def _on_console(form: str) -> bool:
+    return form == "console" or (form == "auto" and sys.stderr.isatty())
 
 
 def always(event: str, **fields: object) -> None:
@@ -259,21 +287,10 @@ def _write_exception(out: TextIO, raised: ExcInfo) -> None:
     out.write(printable.below(text.getvalue()))
 
 
-def _json_text(value: object) -> str:
-    """Return text that JSON can hold, for any value: a handler's log line must not fail its task."""
-    text = value if isinstance(value, str) else repr(value)
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
 def _json() -> list[Processor]:
-    import orjson  # noqa: PLC0415
     import structlog  # noqa: PLC0415
 
     def dumps(event: dict[object, object], **_: object) -> str:
-        try:
-            raw = orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS)
-        except TypeError:  # lone surrogates, an integer of more than 64 bits, a key of no JSON type
-            raw = orjson.dumps({_json_text(key): _json_text(value) for key, value in event.items()})
-        return printable.json(raw.decode())
+        return json_line(event)
 
     return [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(serializer=dumps)]

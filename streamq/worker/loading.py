@@ -18,7 +18,8 @@ from streamq import environment
 from streamq.errors import StreamQError, UsageError
 from streamq.fingerprint import raised_at
 from streamq.namespace import check_prefix
-from streamq.registry.registry import Registry, check_imports
+from streamq.options.names import check_imports
+from streamq.registry.registry import Registry
 from streamq.transport.address import Address
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -207,3 +208,36 @@ def test_a_producer_loads_only_what_a_plain_call_needs() -> None:
         "payloads.keyring", "resources.plan",
     }  # fmt: skip
     assert not (heavy | {f"streamq.{name}" for name in of_few_calls}) & set(found.split())
+
+
+def test_a_supervisor_loads_neither_structlog_nor_an_event_loop() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys\nfrom streamq.cli import worker\nfrom streamq.supervisor import group\n"
+        "from streamq.telemetry import logs\nlog = logs.supervising('info', 'json')\nlog.__enter__()\n"
+        "logs.get_logger(group='g').debug('hidden')\nlogs.get_logger(group='g').info('seen', n=1)\n"
+        "print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    heavy = {"structlog", "asyncio", "redis", "ssl", "rich", "streamq.registry.handler", "streamq.app.app"}
+    assert not heavy & set(done.stdout.split())
+    line = json.loads(done.stderr)
+    assert list(line) == ["group", "n", "event", "level", "timestamp"]
+    assert (line["group"], line["n"], line["event"], line["level"]) == ("g", 1, "seen", "info")
+
+
+def test_a_supervisor_logs_an_exception_as_other_processes_do() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "from streamq.telemetry import logs\nfrom contextlib import suppress\n"
+        "with suppress(ZeroDivisionError), logs.supervising('info', 'json'):\n"
+        "    try: 1 / 0\n    except ZeroDivisionError: logs.get_logger(group='g').exception('failed')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    line = json.loads(done.stderr)
+    assert (line["group"], line["level"]) == ("g", "error")
+    assert line["exception"][0]["exc_type"] == "ZeroDivisionError"
