@@ -65,13 +65,13 @@ class Home(Protocol):
         """Return the steps of an attempt that has made none yet."""
 
     def progress(self, task: Any, worker: str, done: float, total: float | None, text: str) -> None:
-        """Tell how far an attempt is."""
+        """Publish the progress of an attempt."""
 
     def emit(self, task: Any, worker: str, value: object) -> None:
-        """Tell a value of an attempt."""
+        """Publish a value of an attempt."""
 
     def flush(self, task: Any) -> None:
-        """Send what an attempt told."""
+        """Send what an attempt has published."""
 
 
 class Context:
