@@ -74,7 +74,7 @@ def _lost(s: ShardKeys, look: Audited) -> Flow[set[int]]:
 
 
 def write_off(s: ShardKeys, where: str) -> Flow[bool]:
-    """Tell a flow that a node of it has died whose task is gone."""
+    """Record in a flow that a node whose task is gone has died."""
     s = shard_keys(s.app, s.shard)
     now = yield from ask(question_calls.now(s.inbox))
     return (yield from ask(calls.tell(s, f"{where} d", now)))
