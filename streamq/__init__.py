@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from streamq.app.flow_graph import FlowGraph as FlowGraph
     from streamq.app.flow_graph import Node as Node
     from streamq.app.flow_graph import OnError as OnError
+    from streamq.app.flow_graph import Undo as Undo
     from streamq.app.flow_handle import FlowHandle as FlowHandle
     from streamq.app.handle import TaskHandle as TaskHandle
     from streamq.app.keyed_task import KeyedTask as KeyedTask
@@ -123,6 +124,7 @@ if TYPE_CHECKING:
     from streamq.flows.reading import FlowInfo as FlowInfo
     from streamq.flows.reading import FlowState as FlowState
     from streamq.flows.reading import NodeInfo as NodeInfo
+    from streamq.flows.reading import NodeKind as NodeKind
     from streamq.flows.reading import NodeState as NodeState
     from streamq.heartbeat import WorkerInfo as WorkerInfo
     from streamq.histogram import Histogram as Histogram
@@ -200,7 +202,7 @@ __all__, _named = lazy.names(__name__, {
     "app.app": ("StreamQ",),
     "app.bound_task": ("Bound",),
     "app.expand": ("Expand",),
-    "app.flow_graph": ("FlowGraph", "Node", "OnError"),
+    "app.flow_graph": ("FlowGraph", "Node", "OnError", "Undo"),
     "app.flow_handle": ("FlowHandle",),
     "app.handle": ("TaskHandle",),
     "app.keyed_task": ("KeyedTask",),
@@ -244,7 +246,7 @@ __all__, _named = lazy.names(__name__, {
         "UsageError",
     ),
     "flows.inputs": ("Failure",),
-    "flows.reading": ("FlowInfo", "FlowState", "NodeInfo", "NodeState"),
+    "flows.reading": ("FlowInfo", "FlowState", "NodeInfo", "NodeKind", "NodeState"),
     "histogram": ("Histogram", "Latency"),
     "hooks": ("Enqueue", "Hook", "TaskEnded", "TaskEndedState"),
     "item": ("Item",),

@@ -15,7 +15,7 @@ from streamq import locks
 from streamq.errors import DecodeError
 from streamq.features import LANES, needing
 from streamq.model.task import NewTask
-from streamq.options.lane import NO_LANE, of_argument
+from streamq.options.lane import NO_LANE, Gate, of_argument
 from streamq.options.task import TaskOptions
 from streamq.options.unique_plan import Plan
 
@@ -66,8 +66,8 @@ def of_policy(policy: Mapping[str, str]) -> Rules:
         raise DecodeError("its rule of unique keys is one that this release cannot read", reason="policy")
     if "gate" not in policy:
         return Rules(lock)
-    running, interval, _, fair, *_ = (*policy["gate"].split(";"), "", "", "", "")
-    return Rules(lock, policy.get("lane", ""), bool(running or interval or fair))
+    gate = Gate.parse(policy["gate"])
+    return Rules(lock, policy.get("lane", ""), gate.limited or gate.fair)
 
 
 class Joined(NamedTuple):

@@ -13,16 +13,22 @@ from typing import Final
 
 from streamq.cli import target
 from streamq.cli.output import confirmed, write_json, write_lines, write_message, write_pairs, write_table
+from streamq.cli.task_signal import json_value
 from streamq.control.flows import Flows, FlowView
 from streamq.control.formatting import age
-from streamq.exit_codes import FAILED, OK
+from streamq.exit_codes import FAILED, NOT_FOUND, OK
 from streamq.flows.reading import OVER, FlowInfo, NodeInfo
 
-_VERBS: Final = ("list", "show", "cancel", "retry")
+_VERBS: Final = ("list", "show", "cancel", "retry", "signal")
 _ABOUT: Final = {
     "show": "one flow with its nodes",
     "cancel": "end a flow: what waits is skipped, what runs is asked to stop",
     "retry": "let a flow go on that has failed or was cancelled",
+    "signal": "give a flow a signal that a node of it waits for, or will",
+}
+_ANSWERS: Final = {
+    "delivered": "{}: a node waited for the signal {!r}, and has ended",
+    "stored": "{}: the signal {!r} is kept until a node waits for it",
 }
 _STATES: Final = (
     "running", "failing", "cancelling", "undoing", "completed", "failed", "cancelled", "stuck",
@@ -41,6 +47,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         if verb == "cancel":
             one.add_argument("--no-undo", action="store_true", help="leave what has completed as it is")
             one.add_argument("--yes", action="store_true", help="do not ask for confirmation")
+        if verb == "signal":
+            one.add_argument("name", metavar="NAME", help="the signal's name")
+            one.add_argument("value", metavar="JSON", nargs="?", default="null", help="its value (null)")
         if verb == "retry":
             told = "run this node again too, with all that waits for it (also of a flow that has completed)"
             one.add_argument("--start", action="append", default=[], metavar="NODE", help=told)
@@ -62,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
             return _list(found, flows, args)
         case "show":
             return _show(found, flows.get(args.id), args)
+        case "signal":
+            return _signal(found, flows, args)
         case "cancel":
             if not confirmed(f"Cancel flow {args.id}?", yes=args.yes):
                 return FAILED
@@ -75,6 +86,21 @@ def run(args: argparse.Namespace) -> int:
     else:
         write_lines(said)
     return OK if done else FAILED
+
+
+def _signal(found: target.Target, flows: Flows, args: argparse.Namespace) -> int:
+    answer = flows.signal(args.id, args.name, json_value(args.value))
+    if args.json:
+        write_json({"app": found.app, "flow": args.id, "signal": args.name, "answer": answer})
+    elif answer in _ANSWERS:
+        write_lines(_ANSWERS[answer].format(args.id, args.name))
+    if answer == "unknown":
+        write_message(f"unknown flow {args.id}")
+        return NOT_FOUND
+    if answer == "too late":
+        write_message(f"too late: flow {args.id} is {flows.get(args.id).flow.state}")
+        return FAILED
+    return OK
 
 
 def _list(found: target.Target, flows: Flows, args: argparse.Namespace) -> int:

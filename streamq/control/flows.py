@@ -15,6 +15,7 @@ from streamq.calls import flows as calls
 from streamq.calls import producer as producer_calls
 from streamq.calls import question as question_calls
 from streamq.calls.call import R
+from streamq.client import signals
 from streamq.control.action_log import note, user
 from streamq.control.facade import AsyncFacade, Facade, SyncFacade, operation
 from streamq.control.unreadable import Damaged, Unreadable, describe_fault, is_data_fault
@@ -23,8 +24,12 @@ from streamq.flow import Flow, ask
 from streamq.flows import actions, reading
 from streamq.flows.flow_id import FlowId
 from streamq.flows.inputs import Failure, cause_of, stuck_in
+from streamq.flows.naming import about_signal
 from streamq.flows.reading import FlowInfo, NodeInfo
 from streamq.keys import ShardKeys, shard_keys
+from streamq.model.task import SignalAnswer
+from streamq.payloads.pipeline import pipeline_for
+from streamq.payloads.ring import ring_of
 
 STUCK_MS: Final = 60_000
 """Ms after which a row of the inbox that nobody has taken says that flows do not go on."""
@@ -93,6 +98,16 @@ class FlowDesk(Facade):
         flow, s = self._of(flow_id)
         told = note(self._by or user(), "retry flow", str(flow))
         return (yield from _whole(s, flow.local, actions.retry(s, flow, note=told, reads=False, start=start)))
+
+    @operation
+    def signal(self, flow_id: str, name: str, value: object = None) -> Flow[SignalAnswer]:
+        """Give a flow a signal; return the same as `FlowHandle.signal`. Raises what that raises, and Damaged
+        as `get` does."""
+        flow, s = self._of(flow_id)
+        sealed = ring_of(self._app) is not None
+        told = note(self._by or user(), "signal flow", f"{flow} {signals.checked_name(name)}")
+        raw = signals.sealed_value(value, pipeline_for(None, sealed=sealed), about_signal(s, flow.local))
+        return (yield from _whole(s, flow.local, actions.signal(s, flow, name, raw, told)))
 
     @operation
     def left_behind(self) -> Flow[int]:

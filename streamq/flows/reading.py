@@ -26,8 +26,10 @@ FlowState = Literal[
 NodeState = Literal[
     "waiting", "ready", "released", "completed", "dead", "cancelled", "expired", "skipped", "unknown"
 ]
-NodeKind = Literal["task", "map", "undo"]
-_KINDS: Final[dict[object, NodeKind]] = {"map": "map", "undo": "undo"}
+NodeKind = Literal["task", "map", "undo", "sleep", "wait", "first"]
+_KINDS: Final[dict[object, NodeKind]] = {
+    "map": "map", "undo": "undo", "sleep": "sleep", "wait": "wait", "first": "first",
+}  # fmt: skip
 _FLOW_STATES: Final[dict[str, FlowState]] = {
     "running": "running", "failing": "failing", "cancelling": "cancelling", "completed": "completed",
     "failed": "failed", "cancelled": "cancelled", "undoing": "undoing", "stuck": "stuck",
@@ -65,9 +67,9 @@ class FlowInfo:
 
 @dataclass(frozen=True, slots=True)
 class NodeInfo:
-    """A node as it was declared. kind: task, map, or undo: the task that undoes another
-    node. waits: the names of the nodes that it waits for. task: the id of its task, '' for a map. children:
-    how many are in each state."""
+    """A node as it was declared. kind: task, map, undo (the task that undoes another node), sleep (a timer),
+    wait (for a signal), or first (of several nodes). waits: the names of the nodes that it waits for. task:
+    the id of its task, '' where it has none. children: how many are in each state."""
 
     name: str
     number: int

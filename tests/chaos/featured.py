@@ -118,3 +118,9 @@ async def queued() -> str:
 @_task
 async def newest() -> str:
     return await behave(_run("linger"))
+
+
+if KNOWN:
+    from tests.chaos import flowing
+
+    TYPES |= flowing.TYPES

@@ -73,7 +73,7 @@ class Step:
             "token": self.token,
             "conduct": conduct,
         }
-        self._note(
+        self.note(
             "start",
             lost=context.lost,
             place=context._task.place,
@@ -82,7 +82,7 @@ class Step:
             **about,
         )
 
-    def _note(self, event: str, **more: Any) -> None:
+    def note(self, event: str, **more: Any) -> None:
         history.write(event, **self._about, **more)
 
     @property
@@ -103,22 +103,22 @@ class Step:
         return self.conduct == "crash" or (self.conduct == "crash1" and self.attempt == 1 and not self.lost)
 
     def crash(self) -> None:
-        self._note("crash")
+        self.note("crash")
         os.kill(os.getpid(), signal.SIGKILL)
 
     def interrupted(self) -> None:
-        self._note("interrupted")
+        self.note("interrupted")
 
     def end(self) -> str:
         """Fail where that is the conduct; else the work is done: its effect, and the token as result."""
         times = {"fail": MAX_ATTEMPTS, "fail1": 1, "fail2": 2}.get(self.conduct, 0)
         if self.attempt <= times:
-            self._note("fail")
+            self.note("fail")
             raise Failed(f"attempt {self.attempt} was told to fail")
         if self.conduct == "retry" and self.attempt == 1:
-            self._note("fail")
+            self.note("fail")
             raise Retry("once more", after=random.uniform(0, 0.5))
-        self._note("effect")
+        self.note("effect")
         return self.token
 
 
