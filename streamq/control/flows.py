@@ -10,6 +10,7 @@ import copy
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Self
 
 from streamq.calls import flows as calls
@@ -21,7 +22,7 @@ from streamq.control.action_log import note, user
 from streamq.control.facade import AsyncFacade, Facade, SyncFacade, operation
 from streamq.control.unreadable import Damaged, Unreadable, describe_fault, is_data_fault
 from streamq.errors import ServerError
-from streamq.flow import Flow, ask
+from streamq.flow import Flow, ask, in_pages
 from streamq.flows import actions, reading
 from streamq.flows.flow_id import FlowId
 from streamq.flows.inputs import Failure, cause_of, stuck_in
@@ -66,7 +67,7 @@ class FlowDesk(Facade):
         for s in (yield from self._every()):
             try:
                 if (yield from look.ask(calls.listed(s, 0, 1), list[str])):
-                    for local in (yield from reading.every(s)):
+                    for local in (yield from in_pages(partial(calls.listed, s), calls.LISTED_AT_ONCE)):
                         found += yield from _listed(s, local, look)
             except ServerError as error:  # of another cause
                 look.note(str(error))
