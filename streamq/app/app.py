@@ -8,7 +8,6 @@ from __future__ import annotations
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, Unpack
 
 from streamq import blocking, environment
@@ -19,6 +18,7 @@ from streamq.app.enqueuer import Enqueuer
 from streamq.app.handle import TaskHandle
 from streamq.app.hook_decorators import HookDecorators
 from streamq.app.keyed_task import KeyedTask
+from streamq.app.queue_access import QueueAccess
 from streamq.app.registrar import Registrar
 from streamq.app.task_set import TaskSet
 from streamq.app.task_type import TaskType
@@ -30,7 +30,7 @@ from streamq.errors import InvalidOption, PayloadError
 from streamq.forking import after_fork
 from streamq.hooks import Hook, Hooks
 from streamq.model.task import TaskId
-from streamq.namespace import with_ring
+from streamq.namespace import with_blobs, with_ring
 from streamq.options.call import per_call
 from streamq.options.checks import Duration, seconds
 from streamq.payloads.compression import Compression
@@ -45,12 +45,8 @@ from streamq.transport.address import Address
 if TYPE_CHECKING:
     from streamq.app.flow_graph import FlowGraph
     from streamq.app.flow_handle import FlowHandle
-    from streamq.control.admin import Admin, AsyncAdmin
-    from streamq.control.flows import AsyncFlows, Flows
-    from streamq.control.idle import Scope
-    from streamq.control.inspector import AsyncInspector, Inspector
-    from streamq.control.schedules import AsyncSchedules, Schedules
     from streamq.options.typed import PerCall
+    from streamq.payloads.blob_store import Blobs, BlobStore
     from streamq.payloads.keyring import KeyRing
     from streamq.worker.worker import Worker
 
@@ -59,7 +55,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class StreamQ(Registrar, HookDecorators):
+class StreamQ(Registrar, HookDecorators, QueueAccess):
     """An app: its task types, and its queue on the server.
 
     name: of the queue on the server; programs with the same name share it.
@@ -79,11 +75,13 @@ class StreamQ(Registrar, HookDecorators):
     compression: "zlib", or "zstd" (the extra `zstd`; Python 3.14 has it), for what is above 1 KiB.
     keys: seals arguments, results, errors, memos and events; default: the ring of STREAMQ_KEYS, if that is
         set. See `KeyRing`.
+    blobs: keeps arguments and results above 256 KiB in a store outside of Redis; a store, `Blobs(store,
+        over=...)`, or a URL as "file:///var/lib/shop/blobs"; default: STREAMQ_BLOBS, if that is set.
 
     Nothing connects before the first call. Safe to share between threads and event loops, and across a fork.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one for each setting
         self,
         name: str,
         url: str | None = None,
@@ -96,6 +94,7 @@ class StreamQ(Registrar, HookDecorators):
         hooks: Iterable[Hook] = (),
         compression: Compression | None = None,
         keys: KeyRing | None = None,
+        blobs: Blobs | BlobStore | str | None = None,
     ) -> None:
         self.url_from: Source = "code" if url else environment.URL.source()
         self.address: Address = Address.parse(url or environment.URL.get(), self.url_from, prefix=prefix)
@@ -106,6 +105,9 @@ class StreamQ(Registrar, HookDecorators):
         self.registry.tracer = tracer
         ring = None if keys is None and environment.KEYS.explicit() is None else _ring(keys)
         self.registry.name = with_ring(self.registry.name, ring)
+        if blobs is not None or environment.BLOBS.explicit() is not None:
+            self.registry.blobs = _blobs(blobs)
+            self.registry.name = with_blobs(self.registry.name, self.registry.blobs)
         self.registry.pipeline = pipeline_for(compression, sealed=ring is not None)
         self._patience = seconds(patience, "patience")
         self._client = Client(self.registry, self.address, patience=self._patience)
@@ -230,110 +232,6 @@ class StreamQ(Registrar, HookDecorators):
 
         return FlowHandle(FlowId.parse(flow_id), self.registry, self._enqueuer)
 
-    @cached_property  # one object, so that tests can patch what a program uses
-    def inspector(self) -> Inspector:
-        """Queries about this app's queue: counts, tasks, dead letters, workers, the audit."""
-        from streamq.control.inspector import Inspector  # noqa: PLC0415 - a producer does not pay for it
-
-        return Inspector(self._client.transport, self.name, self.registry.shards)
-
-    @cached_property
-    def ainspector(self) -> AsyncInspector:
-        """The `inspector` for event loops: each query is awaited."""
-        from streamq.control.inspector import AsyncInspector  # noqa: PLC0415 - as above
-
-        return AsyncInspector(lambda: self._asyncs.current().transport, self.name, self.registry.shards)
-
-    @cached_property
-    def admin(self) -> Admin:
-        """The operator's actions: cancel, requeue and purge dead letters, repair what the audit finds."""
-        from streamq.control.admin import Admin  # noqa: PLC0415 - a producer does not pay for it
-
-        return Admin(self._client.transport, self.name, self.registry.shards)
-
-    @cached_property
-    def aadmin(self) -> AsyncAdmin:
-        """The `admin` for event loops: each action is awaited."""
-        from streamq.control.admin import AsyncAdmin  # noqa: PLC0415 - as above
-
-        return AsyncAdmin(lambda: self._asyncs.current().transport, self.name, self.registry.shards)
-
-    @cached_property
-    def schedules(self) -> Schedules:
-        """Recurring tasks: put, list, pause, resume and remove schedules, run one now, backfill."""
-        from streamq.control.schedules import Schedules  # noqa: PLC0415 - most apps have none
-
-        shards, declared = self.registry.shards, lambda: self.registry.handlers
-        return Schedules(self._client.transport, self.name, shards, declared=declared)
-
-    @cached_property
-    def aschedules(self) -> AsyncSchedules:
-        """As `schedules`, for event loops: each operation is awaited."""
-        from streamq.control.schedules import AsyncSchedules  # noqa: PLC0415 - as above
-
-        shards, declared = self.registry.shards, lambda: self.registry.handlers
-        return AsyncSchedules(lambda: self._asyncs.current().transport, self.name, shards, declared=declared)
-
-    @cached_property
-    def flows(self) -> Flows:
-        """The flows that exist: list them, show one with its nodes, cancel one, let a failed one go on."""
-        from streamq.control.flows import Flows  # noqa: PLC0415 - most apps have none
-
-        return Flows(self._client.transport, self.name, self.registry.shards)
-
-    @cached_property
-    def aflows(self) -> AsyncFlows:
-        """As `flows`, for event loops: each operation is awaited."""
-        from streamq.control.flows import AsyncFlows  # noqa: PLC0415 - as above
-
-        return AsyncFlows(lambda: self._asyncs.current().transport, self.name, self.registry.shards)
-
-    def idle(self, types: str | Iterable[str] | None = None, *, scheduled: bool = False) -> bool:
-        """Return whether no work is left: no task is ready, running or due.
-
-        types: only of these task types. scheduled: and none is due later either, retries included.
-        """
-        from streamq.control import idle  # noqa: PLC0415 - a producer does not pay for it
-
-        blocking.refuse("app.idle()", "await app.aidle()")
-        return self._client.drive(idle.idle(self._scope(types, scheduled)))
-
-    async def aidle(self, types: str | Iterable[str] | None = None, *, scheduled: bool = False) -> bool:
-        """Return whether no work is left, as `idle` does."""
-        from streamq.control import idle  # noqa: PLC0415
-
-        return await self._asyncs.current().drive(idle.idle(self._scope(types, scheduled)))
-
-    def wait_idle(
-        self,
-        timeout: Duration | None = None,
-        *,
-        types: str | Iterable[str] | None = None,
-        scheduled: bool = False,
-    ) -> bool:
-        """Wait until the queue is `idle`, at most `timeout` (None waits forever); return whether it is."""
-        from streamq.control import idle  # noqa: PLC0415
-
-        blocking.refuse("app.wait_idle()", "await app.await_idle()")
-        return idle.wait_idle(self._client, self._scope(types, scheduled), timeout)
-
-    async def await_idle(
-        self,
-        timeout: Duration | None = None,
-        *,
-        types: str | Iterable[str] | None = None,
-        scheduled: bool = False,
-    ) -> bool:
-        """Wait until the queue is idle, as `wait_idle` does."""
-        from streamq.control import idle  # noqa: PLC0415
-
-        return await idle.await_idle(self._asyncs.current(), self._scope(types, scheduled), timeout)
-
-    def _scope(self, types: str | Iterable[str] | None, scheduled: bool) -> Scope:
-        from streamq.control import idle  # noqa: PLC0415
-
-        return idle.scope(self.name, self.registry.shards, types, scheduled=scheduled)
-
     def connect(self) -> None:
         """Import the client library and connect to the server now, rather than at the first call.
 
@@ -401,10 +299,7 @@ class StreamQ(Registrar, HookDecorators):
         self._client = Client(self.registry, address, patience=self._patience)
         self._asyncs = AsyncClients(self.registry, address, patience=self._patience)
         self._enqueuer.use(self._client, self._asyncs)
-        for made in (
-            "inspector", "ainspector", "admin", "aadmin", "schedules", "aschedules", "flows", "aflows"
-        ):  # fmt: skip
-            vars(self).pop(made, None)
+        self._forget_access()
 
     def _forget(self) -> None:
         self._client.forget()
@@ -419,6 +314,12 @@ def _ring(keys: KeyRing | None) -> KeyRing | None:
     if not isinstance(ring, KeyRing | None):
         raise InvalidOption(f"keys={ring!r:.80}: must be a KeyRing")
     return ring
+
+
+def _blobs(given: Blobs | BlobStore | str | None) -> Blobs | None:
+    from streamq.blobs.opening import blobs_from  # noqa: PLC0415 - few programs have them
+
+    return blobs_from(given)
 
 
 def _tracer(app: str, tracing: Tracing | None) -> Tracer | None:

@@ -29,7 +29,7 @@ _SECOND_LOOK: Final = 1.0
 def faults(s: ShardKeys) -> Flow[tuple[int, list[Fault]]]:
     """Return how many flows a shard has, and their faults. Raises ServerError if their lists cannot be
     read."""
-    flows = yield from in_pages(partial(calls.listed, s), calls.LISTED_AT_ONCE)
+    flows = yield from in_pages(partial(calls.listed_from, s), calls.LISTED_AT_ONCE)
     found: list[Fault] = []
     for flow in flows:
         try:
@@ -74,7 +74,7 @@ def _lost(s: ShardKeys, look: Audited) -> Flow[set[int]]:
 
 
 def write_off(s: ShardKeys, where: str) -> Flow[bool]:
-    """Tell a flow that a node of it has died whose task is gone."""
+    """Record in a flow that a node whose task is gone has died."""
     s = shard_keys(s.app, s.shard)
     now = yield from ask(question_calls.now(s.inbox))
     return (yield from ask(calls.tell(s, f"{where} d", now)))

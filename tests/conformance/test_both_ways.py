@@ -229,6 +229,7 @@ CASES: Final = [
     case("flows.get", "nonsense", want=raises("UnknownFlow")),
     case("flows.cancel", about=lambda p: (p.flow.id,), want=same(True)),
     case("flows.retry", about=lambda p: (p.flow.id,), want=same(False)),
+    case("flows.signal", about=lambda p: (p.flow.id, "go", 1), want=raises("UsageError")),
     case("flows.left_behind", want=same({})),
     case("flow.status", want=same("running")),
     case("flow.info", want=lambda info: (info.nodes, info.released, info.waiting) == (2, 1, 1)),
@@ -236,6 +237,7 @@ CASES: Final = [
     case("flow.result", 0.05, want=raises("ResultTimeout"), of=lambda error: type(error).__name__),
     case("flow.results", "first", want=raises("UsageError")),
     case("flow.cancel", want=same(True)),
+    case("flow.signal", "go", want=raises("UsageError")),
     case("flow.retry", want=same(False)),
 ]  # fmt: skip
 AWAITED: Final = {"wait_idle": "await_idle"}

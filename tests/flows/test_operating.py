@@ -58,6 +58,41 @@ async def test_the_commands(app: StreamQ, url: str, capsys: pytest.CaptureFixtur
     clean(app)
 
 
+def test_many_nodes_are_drawn_in_few_lines(
+    app: StreamQ, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @app.task
+    def step(n: int) -> int:
+        return n
+
+    @app.task
+    def end() -> None: ...
+
+    wf = app.flow("long")
+    last = wf.add(step.bind(0), name="s0")
+    for n in range(1, 60):
+        last = wf.add(step.bind(n), name=f"s{n}", after=[last])
+    wf.add(end.bind(), after=[last, wf.map(step, range(30), name="many")])
+    handle = wf.start()
+
+    def drawn(*more: str) -> list[str]:
+        assert main(["flow", "show", handle.id, "--url", url, "--app", "shop", *more]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        return lines[next(n for n, line in enumerate(lines) if line.startswith("NODE")) + 1 :]
+
+    rows = drawn()
+    for row, begin, told in zip(
+        rows,
+        ("> step x 60 in a row ", "  many x 30 ", ">   end "),
+        ("1 ready", "30 ", "waiting"),
+        strict=True,
+    ):
+        assert row.startswith(begin), rows
+        assert told in row or "waiting" in row, rows
+    assert len(drawn("--all")) == 62
+    assert "earlier nodes" in drawn("--first", "61")[0]
+
+
 def test_an_operator_cancels(app: StreamQ) -> None:
     handle = Diamond(app).wf.start()
     assert app.flows.acting_for("ada").cancel(handle.id)

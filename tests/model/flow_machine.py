@@ -327,7 +327,8 @@ class FlowFuzz:
         assert self.shard.run(calls.mark(self.shard.s, twin.id, "retry")) == twin.state
         for n, node in enumerate(twin.nodes):
             letter = twin.states[n]
-            if letter == "s" or n == twin.on_failure or (letter in FAILED and not node.tolerated):
+            again = letter == "s" or (letter in FAILED and not node.tolerated)
+            if again or n == twin.on_failure:  # that is told again of what fails next
                 twin.put(n, "w")
         twin.state, twin.looked = "running", False
         self._advance(twin, [], joined=False)

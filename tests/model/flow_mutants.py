@@ -26,21 +26,22 @@ ENDS: Final = [
 """The ends of a task."""
 
 _ADVANCES: Final = [
-    ("if number and there[n - from + 1] then flow_ended(tonumber(number), how) end",
-     "if number then flow_ended(tonumber(number), how) end", "a row that is not in the inbox counts"),
+    ("      local at = number and tonumber(there[n - from + 1])\n", "      local at = number and 0\n",
+     "a row that is not in the inbox counts"),
     ("    redis.call('ZREM', inbox, unpack(rows))\n", "", "a row stays in the inbox"),
     ("  if before ~= 'r' and not (letter == 'c' and FAILED[before]) then return end\n", "",
      "what was skipped ends"),
-    ("  if letter ~= 'c' and n ~= f.on_failure and not (told and told.c) then flow_fail(n) end\n", "",
+    ("  if letter ~= 'c' and n ~= f.on_failure and not (told and told.c) then flow_fail(n, why) end\n", "",
      "a failed node leaves others waiting"),
-    ("not (told and told.c) then flow_fail(n) end", "true then flow_fail(n) end",
+    ("not (told and told.c) then flow_fail(n, why) end", "true then flow_fail(n, why) end",
      "a failure that is none of the flow's fails it"),
     ("    local fine = letter == 'c' or FAILED[letter] and (flow_node(parents[m]) or {}).c\n",
      "    local fine = letter == 'c'\n", "who goes on after a failure waits"),
     ("    local fine = letter == 'c' or FAILED[letter] and (flow_node(parents[m]) or {}).c\n",
      "    local fine = true\n", "a join runs too early"),
     ("  if f.state == 'running' then flow_after(n) end\n", "", "nobody runs after a node"),
-    ("  if map then flow_ended_child(map) else flow_after(n) end\n", "",
+    ("  if map then flow_ended_child(map) else flow_after(n) end\n",
+     "  if map then flow_ended_child(map) end\n",
      "nobody runs after a map"),
     ("  if left == 0 then return flow_map_done(map.number) end\n", "", "an empty map never ends"),
     ("  flow_skip(false)\n", "", "nobody is skipped"),
@@ -50,9 +51,9 @@ _ADVANCES: Final = [
      "nobody is told of a failure"),
     ("if f.state == 'failing' and f.released == 0 then", "if f.state == 'failing' then",
      "a flow has failed before its nodes have ended"),
-    ("f.state = f.stuck == '1' and 'stuck' or 'cancelled' end", "end",
+    ("f.state = f.stuck == '1' and 'stuck' or 'cancelled'", "f.state = 'cancelling'",
      "a cancelled flow never ends"),
-    ("    if flow_at(tonumber(control)) == 'r' then flow_put(tonumber(control), 's') end\n", "",
+    ("      flow_put(tonumber(control), 's')\n", "",
      "a map waits for children that were skipped"),
 ]  # fmt: skip
 FLOW_MUTANTS: Final = [
@@ -74,9 +75,10 @@ FLOW_MUTANTS: Final = [
     _F("flow_commit", "if state and state ~= 'building' then return {'started'} end", "",
        "a flow is started twice"),
     _F("flow_mark", "  flow_skip(true)\n", "", "a cancelled flow goes on"),
-    _F("flow_mark", "FAILED[letter] and not kept[n]", "FAILED[letter]",
+    _F("flow_mark", "    if FAILED[flow_at(n)] then letters[n + 1] = string.byte(flow_at(n)) end\n", "",
        "a failure that was none of the flow's is tried again"),
-    _F("flow_mark", "letter == 's' or FAILED[letter] and not kept[n]", "letter == 's'",
+    _F("flow_mark", "bytes_of((string.gsub(declared, '[sdxe]', 'w')))",
+       "bytes_of((string.gsub(declared, 's', 'w')))",
        "a retry leaves out who failed"),
 ]  # fmt: skip
 QUICK_FLOWS: Final = ENDS
