@@ -7,7 +7,7 @@ and the drivers that carry them out. A flow must not do I/O itself.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Generator, Iterable
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from streamq.calls.call import Call
@@ -68,6 +68,19 @@ def in_turn(flows: Iterable[Flow[R]]) -> Flow[list[R]]:
     for flow in flows:
         results += [(yield from flow)]
     return results
+
+
+def in_pages(page: Callable[[int, int], Call[list[R]]], size: int) -> Flow[list[R]]:
+    """Ask for a list in pages, of `size` from a place on; return it without repetitions. What moves in it
+    meanwhile may be missing."""
+    found: dict[R, None] = {}
+    first = 0
+    while True:
+        some = yield from ask(page(first, size))
+        found |= dict.fromkeys(some)
+        first += size
+        if len(some) < size:
+            return list(found)
 
 
 def drive(transport: SyncTransport, flow: Flow[R], *, patience: float | None = None) -> R:

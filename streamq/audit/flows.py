@@ -7,6 +7,7 @@ row in the inbox. Writes only a row of the inbox, for a node whose task is gone.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from streamq.calls import flows as calls
@@ -15,8 +16,7 @@ from streamq.calls.audit import Fault
 from streamq.calls.flows import Audited
 from streamq.calls.locate import locate
 from streamq.errors import ServerError
-from streamq.flow import Flow, Pause, ask
-from streamq.flows import reading
+from streamq.flow import Flow, Pause, ask, in_pages
 from streamq.keys import ShardKeys, shard_keys, type_keys
 from streamq.model.task import LIVING, NAME_PATTERN
 
@@ -29,7 +29,7 @@ _SECOND_LOOK: Final = 1.0
 def faults(s: ShardKeys) -> Flow[tuple[int, list[Fault]]]:
     """Return how many flows a shard has, and their faults. Raises ServerError if their lists cannot be
     read."""
-    flows = yield from reading.every(s)
+    flows = yield from in_pages(partial(calls.listed_from, s), calls.LISTED_AT_ONCE)
     found: list[Fault] = []
     for flow in flows:
         try:

@@ -306,6 +306,10 @@ def next_look(s: ShardKeys) -> Call[int | None]:
     )
 
 
+LISTED_AT_ONCE: Final = 1000
+"""Flows of a shard that one call lists."""
+
+
 def listed_from(s: ShardKeys, first: int, number: int) -> Call[list[str]]:
     """Return flows of a shard, from this place on."""
     args = ("ZRANGE", s.flows, first, first + number - 1)

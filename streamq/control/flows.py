@@ -10,6 +10,7 @@ import copy
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 from streamq.calls import flows as calls
@@ -24,7 +25,7 @@ from streamq.control.flow_pages import STUCK_MS, FlowChild, FlowPage, FlowPart, 
 from streamq.control.task_info import TaskInfo
 from streamq.control.unreadable import Unreadable
 from streamq.errors import ServerError
-from streamq.flow import Flow, ask
+from streamq.flow import Flow, ask, in_pages
 from streamq.flows import actions, reading
 from streamq.flows.flow_id import FlowId
 from streamq.flows.inputs import Failure, cause_of, stuck_in
@@ -71,7 +72,7 @@ class FlowDesk(Facade):
         for s in (yield from self._every()):
             try:
                 if (yield from look.ask(calls.listed_from(s, 0, 1), list[str])):
-                    for local in (yield from reading.every(s)):
+                    for local in (yield from in_pages(partial(calls.listed_from, s), calls.LISTED_AT_ONCE)):
                         found += yield from flow_pages.listed(s, local, look)
             except ServerError as error:  # of another cause
                 look.note(str(error))

@@ -13,7 +13,6 @@ from streamq.calls import flows as calls
 from streamq.cli import main
 from streamq.doctor.queue import AppChecks
 from streamq.errors import ServerError
-from streamq.flows import reading
 from streamq.flows.keeping import DAY_MS
 from streamq.keys import shard_keys
 from streamq.transport.sync_transport import SyncTransport
@@ -137,7 +136,7 @@ def test_the_audit_finds_what_is_off(app: StreamQ, url: str) -> None:
 
 
 def test_the_audit_reads_flows_in_pages(app: StreamQ, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "_PAGE", 2)
+    monkeypatch.setattr(calls, "LISTED_AT_ONCE", 2)
     diamond = Diamond(app)
     started = {diamond.wf.start().id for _ in range(5)}
     assert {one.id for one in app.flows.all()} == started

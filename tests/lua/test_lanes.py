@@ -18,6 +18,7 @@ from streamq.calls import question as question_calls
 from streamq.calls import worker as worker_calls
 from streamq.calls.producer import NeedsLane
 from streamq.errors import InvalidOption, ServerError, UsageError
+from streamq.keys import GROUP
 from streamq.model.delivery import Delivery
 from streamq.model.effect import Hold
 from streamq.model.outcome import Completed, Died, HandedBack, Outcome, Retried, Settlement
@@ -295,6 +296,20 @@ def test_the_fence_of_an_ordered_lane_only_grows(transport: SyncTransport) -> No
         fences.append(int(fields[b"g"]))
         item = Settlement(entry.place, fields.get(b"i", entry.place.encode()).decode(), outcome, rich=True)
         shard.run(worker_calls.settle(shard.t, shard.s, "settler", shard.sequence(), [item]))
+    assert fences == sorted(set(fences))
+
+
+def test_what_repair_appends_anew_has_a_new_fence(transport: SyncTransport) -> None:
+    """Its consumer was deleted, and may run it still."""
+    shard = laned(transport, Rules(order=True))
+    put(shard)
+    fences: list[int] = []
+    for _ in range(3):
+        [entry] = shard.fetch_raw()
+        fields = dict(zip(entry.fields[::2], entry.fields[1::2], strict=True))  # type: ignore[index]
+        fences.append(int(fields[b"g"]))
+        shard.command("XACK", shard.t.normal, GROUP, entry.place[1:])
+        assert shard.run(daemon_calls.repair(shard.t, "n", "-", 100)) == ("", 1)
     assert fences == sorted(set(fences))
 
 
