@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from streamq.app.flow_graph import FlowGraph as FlowGraph
     from streamq.app.flow_graph import Node as Node
     from streamq.app.flow_graph import OnError as OnError
+    from streamq.app.flow_graph import Undo as Undo
     from streamq.app.flow_handle import FlowHandle as FlowHandle
     from streamq.app.handle import TaskHandle as TaskHandle
     from streamq.app.keyed_task import KeyedTask as KeyedTask
@@ -55,10 +56,12 @@ if TYPE_CHECKING:
     from streamq.control.event_tail import Event as Event
     from streamq.control.event_tail import EventName as EventName
     from streamq.control.event_tail import Tail as Tail
+    from streamq.control.flow_pages import FlowChild as FlowChild
+    from streamq.control.flow_pages import FlowPage as FlowPage
+    from streamq.control.flow_pages import FlowPart as FlowPart
     from streamq.control.flows import AsyncFlows as AsyncFlows
     from streamq.control.flows import Flows as Flows
     from streamq.control.flows import FlowView as FlowView
-    from streamq.control.heartbeats import WorkerInfo as WorkerInfo
     from streamq.control.inspector import AsyncInspector as AsyncInspector
     from streamq.control.inspector import Inspector as Inspector
     from streamq.control.key_use import KeyUse as KeyUse
@@ -128,7 +131,9 @@ if TYPE_CHECKING:
     from streamq.flows.reading import FlowInfo as FlowInfo
     from streamq.flows.reading import FlowState as FlowState
     from streamq.flows.reading import NodeInfo as NodeInfo
+    from streamq.flows.reading import NodeKind as NodeKind
     from streamq.flows.reading import NodeState as NodeState
+    from streamq.heartbeat import WorkerInfo as WorkerInfo
     from streamq.histogram import Histogram as Histogram
     from streamq.histogram import Latency as Latency
     from streamq.hooks import Enqueue as Enqueue
@@ -156,6 +161,7 @@ if TYPE_CHECKING:
     from streamq.options.checks import Duration as Duration
     from streamq.options.checks import Executor as Executor
     from streamq.options.checks import Extra as Extra
+    from streamq.options.checks import LogLevel as LogLevel
     from streamq.options.lane import Lane as Lane
     from streamq.options.lane import OnDead as OnDead
     from streamq.options.lane import StartRate as StartRate
@@ -209,7 +215,7 @@ __all__, _named = lazy.names(__name__, {
     "app.app": ("StreamQ",),
     "app.bound_task": ("Bound",),
     "app.expand": ("Expand",),
-    "app.flow_graph": ("FlowGraph", "Node", "OnError"),
+    "app.flow_graph": ("FlowGraph", "Node", "OnError", "Undo"),
     "app.flow_handle": ("FlowHandle",),
     "app.handle": ("TaskHandle",),
     "app.keyed_task": ("KeyedTask",),
@@ -228,8 +234,9 @@ __all__, _named = lazy.names(__name__, {
     "control.dead_letter_actions": ("Resealed",),
     "control.dead_letters": ("DeadGroup", "DeadGroups", "DeadSelection"),
     "control.event_tail": ("AsyncTail", "Event", "EventName", "Tail"),
+    "control.flow_pages": ("FlowChild", "FlowPage", "FlowPart"),
     "control.flows": ("AsyncFlows", "Flows", "FlowView"),
-    "control.heartbeats": ("WorkerInfo",),
+    "heartbeat": ("WorkerInfo",),
     "control.inspector": ("AsyncInspector", "Inspector"),
     "control.key_use": ("KeyUse",),
     "control.lanes": ("LaneInfo",),
@@ -257,7 +264,7 @@ __all__, _named = lazy.names(__name__, {
         "UsageError",
     ),
     "flows.inputs": ("Failure",),
-    "flows.reading": ("FlowInfo", "FlowState", "NodeInfo", "NodeState"),
+    "flows.reading": ("FlowInfo", "FlowState", "NodeInfo", "NodeKind", "NodeState"),
     "histogram": ("Histogram", "Latency"),
     "hooks": ("Enqueue", "Hook", "TaskEnded", "TaskEndedState"),
     "item": ("Item",),
@@ -269,7 +276,7 @@ __all__, _named = lazy.names(__name__, {
         "CancelAnswer", "IdempotencyKey", "NewTask", "Priority", "SignalAnswer", "State", "TaskId",
     ),
     "options.batch": ("Batch",),
-    "options.checks": ("Durability", "Duration", "Executor", "Extra"),
+    "options.checks": ("Durability", "Duration", "Executor", "Extra", "LogLevel"),
     "options.lane": ("Lane", "OnDead", "StartRate"),
     "options.rate": ("RateLimit",),
     "options.schedule": ("Cron", "Every", "Misfire", "Overlap", "Schedule"),

@@ -37,6 +37,6 @@ def missing(asked: Iterable[str]) -> str:
 
 def needing(fields: tuple[tuple[str, bytes | str], ...], feature: str) -> tuple[tuple[str, bytes | str], ...]:
     """Return the fields of a new task that a worker must not run without this feature."""
-    before = [str(value) for name, value in fields if name == "N"]
-    kept = tuple(pair for pair in fields if pair[0] != "N") if before else fields
+    before = [one for name, value in fields if name == "N" for one in str(value).split(",") if one != feature]
+    kept = tuple(pair for pair in fields if pair[0] != "N") if len(fields) > 0 else fields
     return (*kept, ("N", ",".join((*before, feature))))

@@ -120,7 +120,8 @@ class TypeKeys:
     slots: str = _key("hash", closing="dropped")
     limits: str = _key("hash")
     rules: str = _key("string")
-    """The rules of its lanes, which a registration by an older release takes out of `policy`, as JSON."""
+    """The rules of its lanes and unique keys, as JSON: a registration by an older release takes them out of
+    `policy`, and those that not all processes can obey yet are held here. See `lua/lib/rules_kept.lua`."""
 
     def __init__(self, app: str, shard: int, task_type: str) -> None:
         base = f"{shard_tag(app, shard)}:{task_type}"

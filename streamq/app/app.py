@@ -8,7 +8,6 @@ from __future__ import annotations
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, Unpack
 
 from streamq import blocking, environment
@@ -19,6 +18,7 @@ from streamq.app.enqueuer import Enqueuer
 from streamq.app.handle import TaskHandle
 from streamq.app.hook_decorators import HookDecorators
 from streamq.app.keyed_task import KeyedTask
+from streamq.app.queue_access import QueueAccess
 from streamq.app.registrar import Registrar
 from streamq.app.task_set import TaskSet
 from streamq.app.task_type import TaskType
@@ -45,11 +45,6 @@ from streamq.transport.address import Address
 if TYPE_CHECKING:
     from streamq.app.flow_graph import FlowGraph
     from streamq.app.flow_handle import FlowHandle
-    from streamq.control.admin import Admin, AsyncAdmin
-    from streamq.control.flows import AsyncFlows, Flows
-    from streamq.control.idle import Scope
-    from streamq.control.inspector import AsyncInspector, Inspector
-    from streamq.control.schedules import AsyncSchedules, Schedules
     from streamq.options.typed import PerCall
     from streamq.payloads.blob_store import Blobs, BlobStore
     from streamq.payloads.keyring import KeyRing
@@ -60,7 +55,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class StreamQ(Registrar, HookDecorators):
+class StreamQ(Registrar, HookDecorators, QueueAccess):
     """An app: its task types, and its queue on the server.
 
     name: of the queue on the server; programs with the same name share it.
@@ -237,110 +232,6 @@ class StreamQ(Registrar, HookDecorators):
 
         return FlowHandle(FlowId.parse(flow_id), self.registry, self._enqueuer)
 
-    @cached_property  # one object, so that tests can patch what a program uses
-    def inspector(self) -> Inspector:
-        """Queries about this app's queue: counts, tasks, dead letters, workers, the audit."""
-        from streamq.control.inspector import Inspector  # noqa: PLC0415 - a producer does not pay for it
-
-        return Inspector(self._client.transport, self.name, self.registry.shards)
-
-    @cached_property
-    def ainspector(self) -> AsyncInspector:
-        """The `inspector` for event loops: each query is awaited."""
-        from streamq.control.inspector import AsyncInspector  # noqa: PLC0415 - as above
-
-        return AsyncInspector(lambda: self._asyncs.current().transport, self.name, self.registry.shards)
-
-    @cached_property
-    def admin(self) -> Admin:
-        """The operator's actions: cancel, requeue and purge dead letters, repair what the audit finds."""
-        from streamq.control.admin import Admin  # noqa: PLC0415 - a producer does not pay for it
-
-        return Admin(self._client.transport, self.name, self.registry.shards)
-
-    @cached_property
-    def aadmin(self) -> AsyncAdmin:
-        """The `admin` for event loops: each action is awaited."""
-        from streamq.control.admin import AsyncAdmin  # noqa: PLC0415 - as above
-
-        return AsyncAdmin(lambda: self._asyncs.current().transport, self.name, self.registry.shards)
-
-    @cached_property
-    def schedules(self) -> Schedules:
-        """Recurring tasks: put, list, pause, resume and remove schedules, run one now, backfill."""
-        from streamq.control.schedules import Schedules  # noqa: PLC0415 - most apps have none
-
-        shards, declared = self.registry.shards, lambda: self.registry.handlers
-        return Schedules(self._client.transport, self.name, shards, declared=declared)
-
-    @cached_property
-    def aschedules(self) -> AsyncSchedules:
-        """As `schedules`, for event loops: each operation is awaited."""
-        from streamq.control.schedules import AsyncSchedules  # noqa: PLC0415 - as above
-
-        shards, declared = self.registry.shards, lambda: self.registry.handlers
-        return AsyncSchedules(lambda: self._asyncs.current().transport, self.name, shards, declared=declared)
-
-    @cached_property
-    def flows(self) -> Flows:
-        """The flows that exist: list them, show one with its nodes, cancel one, let a failed one go on."""
-        from streamq.control.flows import Flows  # noqa: PLC0415 - most apps have none
-
-        return Flows(self._client.transport, self.name, self.registry.shards)
-
-    @cached_property
-    def aflows(self) -> AsyncFlows:
-        """As `flows`, for event loops: each operation is awaited."""
-        from streamq.control.flows import AsyncFlows  # noqa: PLC0415 - as above
-
-        return AsyncFlows(lambda: self._asyncs.current().transport, self.name, self.registry.shards)
-
-    def idle(self, types: str | Iterable[str] | None = None, *, scheduled: bool = False) -> bool:
-        """Return whether no work is left: no task is ready, running or due.
-
-        types: only of these task types. scheduled: and none is due later either, retries included.
-        """
-        from streamq.control import idle  # noqa: PLC0415 - a producer does not pay for it
-
-        blocking.refuse("app.idle()", "await app.aidle()")
-        return self._client.drive(idle.idle(self._scope(types, scheduled)))
-
-    async def aidle(self, types: str | Iterable[str] | None = None, *, scheduled: bool = False) -> bool:
-        """Return whether no work is left, as `idle` does."""
-        from streamq.control import idle  # noqa: PLC0415
-
-        return await self._asyncs.current().drive(idle.idle(self._scope(types, scheduled)))
-
-    def wait_idle(
-        self,
-        timeout: Duration | None = None,
-        *,
-        types: str | Iterable[str] | None = None,
-        scheduled: bool = False,
-    ) -> bool:
-        """Wait until the queue is `idle`, at most `timeout` (None waits forever); return whether it is."""
-        from streamq.control import idle  # noqa: PLC0415
-
-        blocking.refuse("app.wait_idle()", "await app.await_idle()")
-        return idle.wait_idle(self._client, self._scope(types, scheduled), timeout)
-
-    async def await_idle(
-        self,
-        timeout: Duration | None = None,
-        *,
-        types: str | Iterable[str] | None = None,
-        scheduled: bool = False,
-    ) -> bool:
-        """Wait until the queue is idle, as `wait_idle` does."""
-        from streamq.control import idle  # noqa: PLC0415
-
-        return await idle.await_idle(self._asyncs.current(), self._scope(types, scheduled), timeout)
-
-    def _scope(self, types: str | Iterable[str] | None, scheduled: bool) -> Scope:
-        from streamq.control import idle  # noqa: PLC0415
-
-        return idle.scope(self.name, self.registry.shards, types, scheduled=scheduled)
-
     def connect(self) -> None:
         """Import the client library and connect to the server now, rather than at the first call.
 
@@ -408,10 +299,7 @@ class StreamQ(Registrar, HookDecorators):
         self._client = Client(self.registry, address, patience=self._patience)
         self._asyncs = AsyncClients(self.registry, address, patience=self._patience)
         self._enqueuer.use(self._client, self._asyncs)
-        for made in (
-            "inspector", "ainspector", "admin", "aadmin", "schedules", "aschedules", "flows", "aflows"
-        ):  # fmt: skip
-            vars(self).pop(made, None)
+        self._forget_access()
 
     def _forget(self) -> None:
         self._client.forget()

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from streamq.app.batch import EXISTS, Batch, Group, checked
-from streamq.app.bound_task import Bound, Route
+from streamq.app.bound_task import Bound, Route, in_another_program
 from streamq.app.handle import TaskHandle
 from streamq.app.pool_watch import PoolWatch
 from streamq.app.refusals import refuse
@@ -207,6 +207,10 @@ class Enqueuer:
             return self._destinations[self._client.next_shard()]
         if route.split and several:
             raise _two_homes(route)
+        if several and route.shard_key is not None and _names_its_lane(item):
+            rules = yield from flows.policy_rules(self._registry, item.handler.name, 0)
+            if rules.whole:  # what limits the whole type has one home
+                route = route._replace(shard_key=item.handler.name)
         if route.lock is not None:
             return (
                 yield from flows.home_of_lock(self._registry, item.handler.name, route.lock, route.shard_key)
@@ -218,14 +222,16 @@ class Enqueuer:
         return self._destinations[self._client.next_shard()]
 
     def _rejoin(self, batch: Batch[R]) -> Flow[None]:
-        """Add what the type's policy asks for to calls by name; a unique key may change their shard."""
+        """Add what the type's policy asks for to calls by name; a unique key or a lane may change their
+        shard."""
         for n in batch.unjoined():
             item, before = batch.at(n)
-            lock = yield from flows.policy_lock(self._registry, item.handler.name, before.shard)
-            from streamq.app.joined_task import rejoined  # noqa: PLC0415 - few types have unique keys
+            rules = yield from flows.policy_rules(self._registry, item.handler.name, before.shard)
+            from streamq.app.joined_task import rejoined  # noqa: PLC0415 - few types have such rules
 
-            again = rejoined(item, lock, self._registry.name)
-            moves = again.route is not None and (again.route.lock is not None or again.task.key is not None)
+            again = rejoined(item, rules, self._registry.name)
+            route = again.route
+            moves = route is not None and (route.lock or route.shard_key or again.task.key is not None)
             destination = (yield from self._route([again]))[0] if moves else Destination(before.shard)
             batch.rejoin(n, again, destination)
 
@@ -259,6 +265,11 @@ class Enqueuer:
             return answers
 
         return await await_within((around(call) for around in self._hooks.aenqueue), send)
+
+
+def _names_its_lane(item: Bound[Any]) -> bool:
+    """Return whether a call names its lane, of a type whose code is in another program."""
+    return item.handler.function is in_another_program and '"lane"' in item.task.joins
 
 
 def _two_homes(route: Route) -> InvalidOption:

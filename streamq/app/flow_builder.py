@@ -35,21 +35,25 @@ from streamq.shards import shard_of
 _MOST_BYTES: Final = 1_048_576
 """Bytes of one call, unless a single node has more."""
 _TRIES: Final = 5
+CONTROLS: Final = frozenset({"map", "sleep", "wait", "first"})
+"""The kinds of nodes without a task of their own."""
 
 
 @dataclass(slots=True)
 class Declared:
-    """A node. waits: the nodes that it waits for. tail: what it needs of them, as `flows.needs` writes it.
+    """A node. handler, task: None for one without a task, of which `more` says what it is, as it stands in
+    the record. waits: the nodes that it waits for. tail: what it needs of them, as `flows.needs` writes it.
     undo: the number of the node that undoes it. source: the node whose list a map goes over; items: the
     payloads of its children if that is a list of the program; argument: which the item is."""
 
     name: str
-    handler: Handler
+    handler: Handler | None
     kind: NodeKind
     waits: list[int]
-    task: NewTask
+    task: NewTask | None
     tail: str
     tolerated: bool
+    more: Mapping[str, object] = field(default_factory=dict[str, object])
     undo: int | None = None
     source: int | None = None
     argument: str = ""
@@ -98,7 +102,8 @@ def start(registry: Registry, declared: Declares, key: str) -> Flow[Built]:
             call = calls.build_part(s, local, part.page, part.record, part.items, running=False)
             yield from ask(call)
             pages[s.flow_items(local, part.page)] = None
-        done = yield from ask(calls.commit(s, local, key, gone, _number(declared), list(pages)))
+        number, letters = _number(declared), _letters(declared)
+        done = yield from ask(calls.commit(s, local, key, gone, number, list(pages), letters))
         if done.answer == "closed":
             yield from reopen(registry.name, shard, producer_calls.is_closed(s))
         if done.answer == "started":
@@ -124,7 +129,7 @@ def _holder(s: ShardKeys, key: str) -> Flow[tuple[str, str]]:
 
 def _registered(registry: Registry, declared: Declares, shard: int) -> Flow[None]:
     """Register the types of the nodes, once in a process."""
-    for name in dict.fromkeys(node.handler.name for node in declared.nodes):
+    for name in dict.fromkeys(node.handler.name for node in declared.nodes if node.handler is not None):
         yield from register(registry, name, shard)
         registry.registered.add((name, shard))
 
@@ -132,11 +137,18 @@ def _registered(registry: Registry, declared: Declares, shard: int) -> Flow[None
 def _first(declared: Declares) -> Guess | None:
     """Return who runs first, if these are tasks of one type on one page."""
     roots = [n for n, node in enumerate(declared.nodes) if not node.waits and n != declared.on_failure]
-    first = {(declared.nodes[n].handler.name, n // FLOW_PAGE) for n in roots}
-    if len(first) != 1 or any(declared.nodes[n].kind != "task" for n in roots):
+    handlers = [declared.nodes[n].handler for n in roots if declared.nodes[n].kind == "task"]
+    first = {(one.name, n // FLOW_PAGE) for n, one in zip(roots, handlers, strict=False) if one is not None}
+    if len(first) != 1 or len(handlers) != len(roots):
         return None
     [(name, page)] = first
     return Guess(name, page_of(-1, page))
+
+
+def _letters(declared: Declares) -> str:
+    """Return the states of the declared nodes, if they do not all wait: undo tasks are skipped at first."""
+    found = "".join("s" if node.kind == "undo" else "w" for node in declared.nodes)
+    return found if "s" in found else ""
 
 
 def _number(declared: Declares) -> int:
@@ -154,12 +166,13 @@ def _parts(declared: Declares, key: str) -> Iterator[_Part]:
     for number, node in enumerate(nodes):
         for parent in node.waits:
             nodes[parent].children.append(number)
+    races = {number: _alone(nodes, number) for number, node in enumerate(nodes) if node.kind == "first"}
     record = _head(declared, key)
     for page in range(0, len(nodes), FLOW_PAGE):
         rows = list(enumerate(nodes[page : page + FLOW_PAGE], page))
         for number, node in rows:
-            record |= _fields(number, node)
-        items = [Item(number, _values(node)) for number, node in rows if node.kind != "map"]
+            record |= _fields(number, node, races.get(number))
+        items = [Item(number, _values(node)) for number, node in rows if node.kind in ("task", "undo")]
         yield from _sized(page_of(-1, page // FLOW_PAGE), items, record)
         record = {}
     for number, node in enumerate(nodes):
@@ -202,7 +215,9 @@ def _head(declared: Declares, key: str) -> dict[str, Arg]:
         "todo": " ".join(map(str, roots)),
         "last": " ".join(map(str, last)),
         "maps": " ".join(maps),
-        "controls": " ".join(str(n) for n, node in enumerate(nodes) if node.kind == "map"),
+        "controls": " ".join(str(n) for n, node in enumerate(nodes) if node.kind in CONTROLS),
+        "races": " ".join(str(n) for n, node in enumerate(nodes) if node.kind == "first"),
+        "awaits": _between("\0", [str(node.more["g"]) for node in nodes if node.kind == "wait"]),
         "tolerant": " ".join(str(n) for n, node in enumerate(nodes) if node.tolerated),
         "undos": " ".join(f"{n}:{node.undo}" for n, node in enumerate(nodes) if node.undo is not None),
         "on_failure": "" if declared.on_failure is None else declared.on_failure,
@@ -210,9 +225,30 @@ def _head(declared: Declares, key: str) -> dict[str, Arg]:
     }
 
 
-def _fields(number: int, node: Declared) -> dict[str, Arg]:
-    """Return what the record says of a node."""
-    told: dict[str, object] = {"m": node.name, "t": node.handler.name, "l": LETTER[node.task.priority]}
+def _between(mark: str, names: Sequence[str]) -> str:
+    return mark + mark.join(dict.fromkeys(names)) + mark if names else ""
+
+
+def _alone(nodes: Sequence[Declared], race: int) -> list[list[int]]:
+    """Return for each node that takes part in a race the nodes that run for it alone, itself among them."""
+    found: list[list[int]] = []
+    for racer in nodes[race].waits:
+        alone = {racer}
+        for number in range(racer - 1, -1, -1):
+            children = nodes[number].children
+            if children and alone.issuperset(children):
+                alone.add(number)
+        found.append(sorted(alone))
+    return found
+
+
+def _fields(number: int, node: Declared, alone: list[list[int]] | None) -> dict[str, Arg]:
+    """Return what the record says of a node. alone: of a race, who runs for each that takes part."""
+    told: dict[str, object] = {"m": node.name, **node.more}
+    if node.handler is not None and node.task is not None:
+        told |= {"t": node.handler.name, "l": LETTER[node.task.priority]}
+    if alone is not None:
+        told["x"] = alone
     if node.waits:
         told["a"] = node.waits
     if node.tolerated:
@@ -224,7 +260,7 @@ def _fields(number: int, node: Declared) -> dict[str, Arg]:
     found: dict[str, Arg] = {f"n{number}": orjson.dumps(told)}
     if node.children:
         found[f"d{number}"] = " ".join(map(str, node.children))
-    if node.kind == "map":
+    if node.kind == "map" and node.task is not None:
         found[f"c{number}"] = orjson.dumps([_plain(value) for value in _values(node)])
         if node.source is not None:
             found |= {f"s{number}": node.source, f"i{number}": node.argument, f"f{number}": node.task.payload}
@@ -237,4 +273,6 @@ def _plain(value: Arg) -> str:
 
 def _values(node: Declared) -> list[Arg]:
     """Return an item as `flow_release` reads it. The payload of a map's call is that of its children."""
+    if node.task is None:
+        return []
     return values_of(node.task, b"" if node.kind == "map" else node.task.payload, node.tail)

@@ -19,6 +19,7 @@ from streamq.app.flow_handle import FlowHandle
 from streamq.app.task_type import TaskType
 from streamq.blocking import refuse
 from streamq.calls.flows import MOST
+from streamq.client.signals import checked_name
 from streamq.errors import InvalidArguments, InvalidOption, PayloadError
 from streamq.flows import needs
 from streamq.flows.advancing import MOST_CHILDREN
@@ -26,7 +27,7 @@ from streamq.flows.inputs import Failure
 from streamq.flows.needs import Need, OfFailure, OfMap
 from streamq.flows.reading import NodeKind
 from streamq.model.output import NamesOutputs, Output
-from streamq.options.checks import key_text
+from streamq.options.checks import Duration, key_text, seconds
 from streamq.options.names import check_name
 from streamq.registry.handler import Handler
 from streamq.registry.registry import Registry
@@ -84,10 +85,10 @@ class Node(Output, Generic[R]):
     def __repr__(self) -> str:
         return f"<Node {self.name!r}>"
 
-    output = _OutputOf()
+    output: _OutputOf = _OutputOf()
     """What the node returns, as an argument for the `bind` of another node's call; of a handler that returns
     Expand the list of its children's results."""
-    outcome = _OutcomeOf()
+    outcome: _OutcomeOf = _OutcomeOf()
     """The same, or a Failure where the node failed: for one with on_error="continue"."""
 
     def then(self, call: Bound[T], *, name: str | None = None, on_error: OnError = "fail") -> Node[T]:
@@ -105,6 +106,7 @@ class FlowGraph:
         self._registry, self._enqueuer = registry, enqueuer
         self._nodes: list[Declared] = []
         self._names: dict[str, int] = {}
+        self._raced: dict[int, str] = {}
         self._on_failure: int | None = None
         self._fail_fast = fail_fast
 
@@ -219,6 +221,95 @@ class FlowGraph:
             hint=None if result is None else types.GenericAlias(list, (result,)),
         )
 
+    def sleep(
+        self,
+        duration: Duration,
+        *,
+        name: str | None = None,
+        after: Node[Any] | Iterable[Node[Any]] = (),
+    ) -> Node[None]:
+        """Add a timer: a node that completes so long after the nodes of `after` (seconds, timedelta or "1h").
+        It takes no slot. A daemon ends it, about a second late at most. Raises InvalidOption."""
+        ms = max(1, round(seconds(duration, "duration") * 1000))
+        parents = [one.number for one in self._given(after)]
+        return self._control("sleep", name, parents, {"z": ms}, hint=None)
+
+    @overload
+    def wait(
+        self, signal: str, kind: type[T], *, timeout: Duration | None = None, name: str | None = None,
+        after: Node[Any] | Iterable[Node[Any]] = (), on_error: OnError = "fail",
+    ) -> Node[T]: ...  # fmt: skip
+    @overload
+    def wait(
+        self, signal: str, *, timeout: Duration | None = None, name: str | None = None,
+        after: Node[Any] | Iterable[Node[Any]] = (), on_error: OnError = "fail",
+    ) -> Node[Any]: ...  # fmt: skip
+
+    def wait(
+        self,
+        signal: str,
+        kind: Any = Any,
+        *,
+        timeout: Duration | None = None,
+        name: str | None = None,
+        after: Node[Any] | Iterable[Node[Any]] = (),
+        on_error: OnError = "fail",
+    ) -> Node[Any]:
+        """Add a node that completes with a signal of the flow, `handle.signal(name, value)`; the value is its
+        output. Each node takes one signal, also one that came before. kind: the type of the value. timeout:
+        after which the node fails (seconds, timedelta or "7d"). Raises InvalidOption."""
+        more: dict[str, object] = {"g": checked_name(signal)}
+        if timeout is not None:
+            more["z"] = max(1, round(seconds(timeout, "timeout") * 1000))
+        parents = [one.number for one in self._given(after)]
+        hint = None if kind is Any else kind
+        return self._control("wait", name, parents, more, hint=hint, on_error=on_error)
+
+    @overload
+    def first(
+        self, one: Node[R], other: Node[T], /, *, name: str | None = None, on_error: OnError = "fail"
+    ) -> Node[R | T]: ...
+    @overload
+    def first(self, *nodes: Node[Any], name: str | None = None, on_error: OnError = "fail") -> Node[Any]: ...
+
+    def first(self, *nodes: Node[Any], name: str | None = None, on_error: OnError = "fail") -> Node[Any]:
+        """Add a node that completes with the first of these that does, whose output it has; the others, and
+        what runs for them alone, are skipped, and their tasks cancelled. It fails if none of them completes.
+        No other node can wait for them. Raises InvalidOption and InvalidArguments."""
+        numbers = list(dict.fromkeys(one.number for one in self._given(nodes)))
+        if len(numbers) < 2:
+            raise InvalidArguments(
+                "first() takes two nodes at least: wf.first(wf.wait('go'), wf.sleep('1h'))"
+            )
+        for number in numbers:
+            waits = next((one.name for one in self._nodes if number in one.waits), None)
+            if waits is not None:
+                racer = self._nodes[number].name
+                raise InvalidOption(f"first(): node {waits!r} waits for {racer!r}, which may be skipped")
+        found: Node[Any] = self._control("first", name, numbers, {}, hint=None, on_error=on_error)
+        self._raced |= dict.fromkeys(numbers, found.name)
+        return found
+
+    def _control(
+        self,
+        kind: NodeKind,
+        name: str | None,
+        parents: Sequence[int],
+        more: Mapping[str, object],
+        *,
+        hint: Any,
+        on_error: OnError = "fail",
+    ) -> Node[Any]:
+        """Add a node without a task."""
+        self._check_node(on_error, len(parents))
+        number = len(self._nodes)
+        named = self._named(name, kind)
+        tolerated = on_error == "continue"
+        self._nodes.append(
+            Declared(named, None, kind, list(dict.fromkeys(parents)), None, "", tolerated, dict(more))
+        )
+        return Node(self, number, named, of_map=False, hint=hint)
+
     def chain(self, *calls: Bound[Any]) -> Node[Any]:
         """Add calls that run one after the other; return the node of the last."""
         node: Node[Any] | None = None
@@ -294,6 +385,11 @@ class FlowGraph:
                 f"{one!r} is a node of another flow: a flow waits for its own nodes only. Add its call to "
                 "this one"
             )
+        if one.kind != "failure" and one.number in self._raced:
+            racer, race = self._nodes[one.number].name, self._raced[one.number]
+            raise InvalidOption(
+                f"node {racer!r} may be skipped, as it takes part in {race!r}: wait for that one"
+            )
         return one
 
     def _given(self, after: Node[Any] | Iterable[Node[Any]]) -> list[Node[Any]]:
@@ -347,9 +443,13 @@ class FlowGraph:
                 f"task type {name!r} belongs to app {handler.app!r}: a flow has nodes of its own app, "
                 f"{self._registry.name!r}"
             )
+        check_child(handler, call)
+        self._check_node(on_error, parents)
+
+    def _check_node(self, on_error: str, parents: int) -> None:
+        """Raise InvalidOption for what no node can have."""
         if on_error not in ("fail", "continue"):
             raise InvalidOption(f"on_error={on_error!r:.40}: 'fail' or 'continue'")
-        check_child(handler, call)
         if parents > MOST_PARENTS:
             raise InvalidOption(f"a node waits for at most {MOST_PARENTS:,} others: use a map")
         if len(self._nodes) >= MOST_STATIC:

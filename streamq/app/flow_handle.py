@@ -15,6 +15,7 @@ import orjson
 from streamq.app.enqueuer import Enqueuer
 from streamq.blocking import refuse
 from streamq.calls import flows as calls
+from streamq.client.signals import checked_name, sealed_value
 from streamq.errors import (
     FlowCancelled,
     FlowFailed,
@@ -27,9 +28,10 @@ from streamq.flow import Flow, Pause, ask
 from streamq.flows import actions, reading
 from streamq.flows.flow_id import FlowId
 from streamq.flows.inputs import STATE_NAMES, Failure, cause_of, read_results, stuck_in
-from streamq.flows.naming import children_kinds, maps
+from streamq.flows.naming import about_signal, children_kinds, maps
 from streamq.flows.reading import OVER, FlowInfo, FlowState, Named, NodeInfo
 from streamq.keys import ShardKeys, shard_keys
+from streamq.model.task import SignalAnswer
 from streamq.options.checks import Duration, seconds
 from streamq.registry.registry import Registry
 
@@ -152,6 +154,19 @@ class FlowHandle:
         """Cancel the flow, as `cancel` does."""
         return await self._enqueuer.adrive(actions.cancel(self._s, self._id, undo=undo))
 
+    def signal(self, name: str, value: object = None) -> SignalAnswer:
+        """Give the flow a signal, which a node `wf.wait(name)` takes, or will take; return what became of it:
+        delivered, stored (nobody waits for it yet), too late (the flow has ended) or unknown.
+
+        Raises UsageError if no node of the flow waits for such a signal, InvalidOption and PayloadError.
+        """
+        refuse("FlowHandle.signal()", "await handle.asignal()")
+        return self._enqueuer.drive(self._signal(name, value))
+
+    async def asignal(self, name: str, value: object = None) -> SignalAnswer:
+        """Give the flow a signal, as `signal` does."""
+        return await self._enqueuer.adrive(self._signal(name, value))
+
     def retry(self, *, start: str | Iterable[str] = ()) -> bool:
         """Let a flow that has failed or was cancelled go on: nodes that failed run again, with their memos,
         nodes that were undone run again with all that waits for them, what was skipped waits again, and other
@@ -173,6 +188,11 @@ class FlowHandle:
         names = [start] if isinstance(start, str) else list(start)
         pipeline = self._registry.pipeline
         return (yield from actions.retry(self._s, self._id, pipeline, start=names))
+
+    def _signal(self, name: str, value: object) -> Flow[SignalAnswer]:
+        about = about_signal(self._s, self._id.local)
+        raw = sealed_value(value, self._registry.pipeline, about)
+        return (yield from actions.signal(self._s, self._id, checked_name(name), raw))
 
     def _head(self) -> Flow[FlowInfo]:
         return (yield from reading.head(self._s, self._id.local))

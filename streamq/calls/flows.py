@@ -20,6 +20,9 @@ LOOK_MS: Final = 600_000
 MOST: Final = 100_000
 """The most nodes of a flow, the children of maps included."""
 
+MOST_UNREAD, MOST_UNREAD_BYTES = 100, 1_048_576
+"""The most signals of one name that a flow has not taken, and their bytes."""
+
 Mark = Literal["cancel", "drop", "fail", "retry"]
 
 
@@ -33,13 +36,14 @@ class Item(NamedTuple):
 
 class Ready(NamedTuple):
     """A node that may run. map: of which it is a child, -1 for none. cut: it is a map whose list is to be
-    cut; grown: its children are."""
+    cut; grown: its children are. lost: another node has won against it, its task is to be cancelled."""
 
     number: int
     type: str
     map: int
     cut: bool
     grown: bool = False
+    lost: bool = False
 
 
 class Advanced(NamedTuple):
@@ -80,10 +84,11 @@ class Committed(NamedTuple):
 
 
 def commit(
-    s: ShardKeys, flow: str, key: str, gone: str, nodes: int, pages: Sequence[str] = ()
+    s: ShardKeys, flow: str, key: str, gone: str, nodes: int, pages: Sequence[str] = (), letters: str = ""
 ) -> Call[Committed]:
-    """Start a flow. gone: a flow that had the key and is no longer stored. pages: the keys of its items."""
-    args = (flow, key, gone, nodes, FLOW_LIFE_MS, LOOK_MS)
+    """Start a flow. gone: a flow that had the key and is no longer stored. pages: the keys of its items.
+    letters: the states of its first nodes, if they do not all wait."""
+    args = (flow, key, gone, nodes, FLOW_LIFE_MS, LOOK_MS, letters)
     return build("flow_commit", args, _committed, s=s, **_record(s, flow), flow_pages=pages)
 
 
@@ -113,7 +118,9 @@ def _advanced(reply: list[Reply]) -> Advanced:
 
 
 def _ready(node: int, task_type: bytes, of: int | bytes, kind: bytes) -> Ready:
-    return Ready(node, text(task_type), of if isinstance(of, int) else -1, kind in b"mg", kind == b"g")
+    return Ready(
+        node, text(task_type), of if isinstance(of, int) else -1, kind in b"mg", kind == b"g", kind == b"x"
+    )
 
 
 def release(
@@ -172,6 +179,12 @@ def children(s: ShardKeys, flow: str, node: int) -> Call[bytes | None]:
     """Read the children that a node's handler has returned."""
     key = s.flow_results(flow, node)
     return Call(None, (key,), ("HGET", key, f"g{node}"), lambda reply: reply)
+
+
+def signal(s: ShardKeys, flow: str, name: str, value: bytes, key: str, note: Note = NO_NOTE) -> Call[str]:
+    """Give a flow a signal. key: random, the same in each try. Returns what `flow_signal` does."""
+    args = (flow, name, value, key, MOST_UNREAD, MOST_UNREAD_BYTES, *note)
+    return build("flow_signal", args, text, s=s, **_record(s, flow))
 
 
 class Audited(NamedTuple):
@@ -260,6 +273,29 @@ def due(s: ShardKeys, until_ms: int, limit: int, offset: int = 0) -> Call[list[s
     return Call(None, (s.flows,), args, lambda reply: list(map(text, reply)))
 
 
+def listed(s: ShardKeys, limit: int = 0) -> Call[list[str]]:
+    """Return flows of a shard, those that are looked after next first; all without a limit."""
+    args = ("ZRANGE", s.flows, 0, limit - 1)
+    return Call(None, (s.flows,), args, lambda reply: list(map(text, reply)))
+
+
+def listed_last(s: ShardKeys, limit: int, least_ms: int = 0, most_ms: int = 10**15) -> Call[list[str]]:
+    """Return flows of a shard, those that are looked after last first, within these times."""
+    args = ("ZRANGE", s.flows, most_ms, least_ms, "BYSCORE", "REV", "LIMIT", 0, limit)
+    return Call(None, (s.flows,), args, lambda reply: list(map(text, reply)))
+
+
+def edge(s: ShardKeys, number: int, *, last: bool) -> Call[list[Reply]]:
+    """Read flows with the times at which they are looked after: those that are next, or last."""
+    args = ("ZRANGE", s.flows, 0, number - 1, *(("REV",) if last else ()), "WITHSCORES")
+    return Call(None, (s.flows,), args, list)
+
+
+def number_of_flows(s: ShardKeys) -> Call[int]:
+    """Return how many flows of a shard are stored."""
+    return Call(None, (s.flows,), ("ZCARD", s.flows), int)
+
+
 def next_look(s: ShardKeys) -> Call[int | None]:
     """Return when the first flow is to be looked after, in ms since the epoch."""
     return Call(
@@ -270,9 +306,10 @@ def next_look(s: ShardKeys) -> Call[int | None]:
     )
 
 
-def listed(s: ShardKeys) -> Call[list[str]]:
-    """Return all flows of a shard."""
-    return Call(None, (s.flows,), ("ZRANGE", s.flows, 0, -1), lambda reply: list(map(text, reply)))
+def listed_from(s: ShardKeys, first: int, number: int) -> Call[list[str]]:
+    """Return flows of a shard, from this place on."""
+    args = ("ZRANGE", s.flows, first, first + number - 1)
+    return Call(None, (s.flows,), args, lambda reply: list(map(text, reply)))
 
 
 def named(s: ShardKeys, key: str) -> Call[str]:

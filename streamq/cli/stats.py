@@ -31,13 +31,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     target.options(parser)
 
 
+_Look = tuple[list[TypeStats], int, dict[str, Pause], int | None, list[str]]
+
+
 def run(args: argparse.Namespace) -> int:
     found = target.find(args, partly=True)
     wanted = target.types(args)
 
-    def look(
-        inspector: Inspector,
-    ) -> tuple[list[TypeStats], int, dict[str, Pause], int | None, list[str]]:
+    def look(inspector: Inspector) -> _Look:
         types, more = inspector.glance(sys.maxsize) if wanted or args.all else inspector.glance()
         types = sorted(target.among(types, found.app, wanted)) if wanted else types
         stats, paused = inspector.stats(types), inspector.paused()
@@ -63,14 +64,7 @@ def run(args: argparse.Namespace) -> int:
             }
         )
         return OK
-    head = ["TYPE", "READY", "RUNNING", "SCHEDULED", "DEAD", "OLDEST", *(f"Σ {name}" for name in _COUNTED)]
-    rows, none = [_row(one) for one in stats], f"app {found.app!r} has no task types yet"
-    dropped = [f"Σ {name}" for name in _DROPPED]
-    table = fitted(Table(head, rows), columns(sys.stdout), dropped) if rows else Table(head, rows)
-    write_table(table.head, table.rows, empty=none)
-    if more:
-        write_message(target.more_types(more))
-    target.report_faults(faults)
+    _write(found.app, stats, more, faults)
     if missing:
         write_message(f"{target.missing(missing)}")
     for line in (NO_DAEMON if daemons == 0 else "", _overdue(stats)):
@@ -79,6 +73,18 @@ def run(args: argparse.Namespace) -> int:
     for line in (*map(_parked, filter(attrgetter("parked"), stats)), *map(describe_pause, paused.values())):
         write_note(line)
     return OK
+
+
+def _write(app: str, stats: Sequence[TypeStats], more: int, faults: Sequence[str]) -> None:
+    """Print the table, how many types it leaves out, and what could not be read."""
+    head = ["TYPE", "READY", "RUNNING", "SCHEDULED", "DEAD", "OLDEST", *(f"Σ {name}" for name in _COUNTED)]
+    rows, none = [_row(one) for one in stats], f"app {app!r} has no task types yet"
+    dropped = [f"Σ {name}" for name in _DROPPED]
+    table = fitted(Table(head, rows), columns(sys.stdout), dropped) if rows else Table(head, rows)
+    write_table(table.head, table.rows, empty=none)
+    if more:
+        write_message(target.more_types(more))
+    target.report_faults(faults)
 
 
 def _parked(one: TypeStats) -> str:

@@ -37,7 +37,7 @@ def arguments(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Give the signal; return the exit code."""
-    value, found = _value(args.value), target.find(args)
+    value, found = json_value(args.value), target.find(args)
     answer = found.admin.signal(args.id, args.name, value)
     if args.json:
         write_json({"app": found.app, "id": args.id, "signal": args.name, "answer": answer})
@@ -52,7 +52,8 @@ def run(args: argparse.Namespace) -> int:
     return OK
 
 
-def _value(text: str) -> object:
+def json_value(text: str) -> object:
+    """Return the value that a command was given as JSON. Raises UsageError."""
     try:
         found: object = orjson.loads(text)
     except ValueError as error:

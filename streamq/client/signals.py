@@ -36,13 +36,18 @@ def checked_name(name: str) -> str:
 
 def encoded(value: object, pipeline: Pipeline | None, app: str, task: TaskId, name: str) -> bytes:
     """Return the value of a signal of this name as it is stored. Raises PayloadError."""
+    return sealed_value(value, pipeline, about(app, task, name))
+
+
+def sealed_value(value: object, pipeline: Pipeline | None, about_it: About) -> bytes:
+    """Return the value of a signal as it is stored. about_it: what it is. Raises PayloadError."""
     raw = encode(value, what="the signal's value")
     if len(raw) > MOST_BYTES:
         raise PayloadError(
             f"the signal's value has {len(raw):,} bytes, over the limit of {MOST_BYTES:,}. Store the data "
             "elsewhere and pass a reference"
         )
-    return raw if pipeline is None else pipeline.seal(raw, about(app, task, name))
+    return raw if pipeline is None else pipeline.seal(raw, about_it)
 
 
 def about(app: str, task: TaskId, name: str) -> About:

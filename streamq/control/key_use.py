@@ -1,6 +1,6 @@
 """Which keys of a ring are in use: by everything that is stored of an app.
 
-Owns the count. Needs no key: the id stands in front of what is sealed. Must not write.
+Owns the count. Needs no key: the id precedes what is sealed. Must not write.
 """
 
 from __future__ import annotations

@@ -14,11 +14,13 @@ from typing import Final
 from streamq.calls import daemon as daemon_calls
 from streamq.calls import lanes as lane_calls
 from streamq.calls import question as question_calls
-from streamq.control.heartbeats import WorkerInfo, workers
+from streamq.control.heartbeats import workers
 from streamq.daemon.discovery import TYPES_AT_ONCE, Discovery
 from streamq.daemon.loop import Faults, for_each, isolate_errors
 from streamq.flow import adrive
+from streamq.heartbeat import WorkerInfo
 from streamq.keys import TypeKeys
+from streamq.options.lane import Gate
 from streamq.stored import count
 from streamq.transport.async_transport import AsyncTransport
 
@@ -51,7 +53,7 @@ class Windower:
 
     async def _keep(self, keys: TypeKeys, beats: Iterable[WorkerInfo]) -> None:
         policy = await self._transport.run(question_calls.policy(keys), patience=0)
-        if not is_fair(policy.get("gate", "")):
+        if not Gate.parse(policy.get("gate", "")).fair:
             return
         wanted = window(slots(beats, keys.type), await self._rate(keys))
         before = count(policy.get("window"))
@@ -65,11 +67,6 @@ class Windower:
         at, before = self._seen.get(keys, (now, completed))
         self._seen[keys] = now, completed
         return max(0, completed - before) / (now - at) if now > at else 0.0
-
-
-def is_fair(gate: str) -> bool:
-    """Whether the lanes of a type take turns, by its policy."""
-    return gate.split(";")[3:4] == ["1"]
 
 
 def slots(beats: Iterable[WorkerInfo], task_type: str) -> int:

@@ -6,12 +6,13 @@ caller dies. Does no I/O: flows of steps.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from streamq.calls import flows as calls
 from streamq.calls import question as question_calls
 from streamq.calls.producer import NO_NOTE
-from streamq.errors import UnknownFlow
+from streamq.errors import PayloadError, UnknownFlow, UsageError
 from streamq.flow import Flow, ask
 from streamq.flows.advancing import advance
 from streamq.flows.again import run_again
@@ -19,7 +20,9 @@ from streamq.flows.flow_id import FlowId
 from streamq.flows.keeping import cancel_released, keep
 from streamq.keys import ShardKeys
 from streamq.model.reply import Note
+from streamq.model.task import SignalAnswer
 from streamq.payloads.pipeline import Pipeline
+from streamq.stored import text
 
 
 def unknown(flow: FlowId) -> UnknownFlow:
@@ -40,6 +43,26 @@ def cancel(s: ShardKeys, flow: FlowId, note: Note = NO_NOTE, *, undo: bool = Tru
         return False
     yield from cancel_released(s, flow.local)
     return True
+
+
+def signal(s: ShardKeys, flow: FlowId, name: str, value: bytes, note: Note = NO_NOTE) -> Flow[SignalAnswer]:
+    """Give a flow a signal, once however often the call is sent; return what became of it. Raises UsageError
+    if no node of it waits for such a signal, PayloadError if too many wait to be taken."""
+    answer = yield from ask(calls.signal(s, flow.local, name, value, os.urandom(8).hex(), note))
+    if answer == "none":
+        [raw] = yield from ask(calls.record(s, flow.local, ["awaits"]))
+        names = ", ".join(filter(None, text(raw or b"").split("\0")))
+        said = f"it waits for: {names}" if names else "none of its nodes waits for one"
+        raise UsageError(f"flow {flow} does not wait for a signal {name!r}: {said}")
+    if answer == "full":
+        raise PayloadError(
+            f"flow {flow} cannot take the signal {name!r}: it has {calls.MOST_UNREAD} of that name, or "
+            f"{calls.MOST_UNREAD_BYTES:,} bytes of them, that no node has waited for"
+        )
+    if answer == "delivered":
+        yield from advance(s, flow.local, reads=False)
+    answers: dict[str, SignalAnswer] = {"delivered": "delivered", "stored": "stored", "dead": "too late"}
+    return answers.get(answer, "unknown")
 
 
 def retry(

@@ -14,11 +14,12 @@ import orjson
 
 from streamq import stored_result
 from streamq.calls import flows as calls
+from streamq.calls import producer as producer_calls
 from streamq.calls.flows import Advanced, Ready
 from streamq.errors import DecodeError, ServerError
 from streamq.flow import Flow, ask
 from streamq.flows.growing import grow, numbered, page_of
-from streamq.flows.naming import is_number, maps, named_task, opened_result, parsed_maps
+from streamq.flows.naming import is_number, maps, named_task, opened_result, parsed_maps, task_id
 from streamq.flows.needs import MOST_BYTES, spliced
 from streamq.keys import FLOW_PAGE, ShardKeys, type_keys
 from streamq.model.task import NAME_PATTERN
@@ -80,7 +81,8 @@ def advance(
         found = yield from _taken(s, flow, waiting[:FLOW_PAGE], guess, learn)
         waiting, guess = waiting[FLOW_PAGE:], None
         cut = [one for one in found.ready if one.cut]
-        yield from _release(s, flow, [one for one in found.ready if not one.cut], learn)
+        yield from cancel_tasks(s, flow, [one.number for one in found.ready if one.lost])
+        yield from _release(s, flow, [one for one in found.ready if not one.cut and not one.lost], learn)
         left = False
         for one in cut:
             if one.grown:
@@ -91,6 +93,19 @@ def advance(
         if not waiting and (over or found == before):  # a damaged record never gets further
             return found.state
         before = found
+
+
+def cancel_tasks(s: ShardKeys, flow: str, nodes: Sequence[int]) -> Flow[int]:
+    """Cancel the tasks of nodes: those that run are asked. Returns how many were cancelled or asked."""
+    number = 0
+    ranges = (yield from maps(s, flow)) if nodes else {}
+    for node in nodes:
+        task = yield from task_id(s, flow, node, ranges)
+        if task is not None:
+            keys = type_keys(s.app, s.shard, task.type)
+            answer = yield from ask(producer_calls.cancel(keys, s, task))
+            number += answer in ("cancelled", "requested")
+    return number
 
 
 def _taken(

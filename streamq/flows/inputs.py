@@ -148,15 +148,21 @@ def read_results(
         left -= read.size
         for number, (state, raw) in zip(part, read.found, strict=True):
             if state == "c" and not raw:
-                found[number] = yield from _of_children(s, flow, number, left)
+                found[number] = yield from _of_others(s, flow, number, left)
             else:
                 found[number] = yield from _one(s, flow, number, state, raw, ranges)
     return found
 
 
-def _of_children(s: ShardKeys, flow: str, number: int, most: int) -> Flow[bytes]:
-    """Return the results of the children that a node's handler has returned, which are its own."""
+def _of_others(s: ShardKeys, flow: str, number: int, most: int) -> Flow[bytes]:
+    """Return the result of a node that has none of its own: those of the children that its handler has
+    returned, that of the node that won a race; of a timer none."""
     ranges = yield from maps(s, flow)
+    [raw, won] = yield from ask(calls.record(s, flow, [f"n{number}", f"won{number}"]))
+    if raw is not None and b'"sleep"' in raw:
+        return b"null"
+    if won is not None and is_number(text(won)) and int(text(won)) < number:
+        return (yield from read_results(s, flow, [int(text(won))], ranges, most))[int(text(won))]
     if number not in ranges:
         raise DecodeError(f"node {number} of the flow has no result: its result is gone")
     first, count = ranges[number]

@@ -9,13 +9,12 @@ import re
 from typing import Final
 
 from streamq.calls import flows as calls
-from streamq.calls import producer as producer_calls
 from streamq.calls.call import FLOW_LIFE_MS
 from streamq.flow import Flow, ask
-from streamq.flows.advancing import advance
+from streamq.flows.advancing import advance, cancel_tasks
 from streamq.flows.growing import page_of
-from streamq.flows.naming import parsed_maps, task_id
-from streamq.keys import FLOW_PAGE, ShardKeys, type_keys
+from streamq.flows.naming import is_number, parsed_maps
+from streamq.keys import FLOW_PAGE, ShardKeys
 from streamq.stored import text
 
 DAY_MS: Final = 86_400_000
@@ -29,12 +28,18 @@ _AT_ONCE: Final = 100
 
 def keep(s: ShardKeys, flow: str, now_ms: int) -> Flow[None]:
     """Give the keys of a flow the lifetime of its state, and note when to look again."""
-    raw = yield from ask(calls.record(s, flow, ["state", "static", "maps", "nodes", "fail_fast"]))
+    raw = yield from ask(calls.record(s, flow, ["state", "static", "maps", "nodes", "fail_fast", "losing"]))
     state = text(raw[0] or b"")
     ending = state == "cancelling" or (state == "failing" and raw[4] == b"1")
     if ending:
         yield from cancel_released(s, flow)
         yield from advance(s, flow, reads=False)
+    losing = [int(word) for word in text(raw[5] or b"").split() if is_number(word)]
+    if losing and state not in KEPT_MS:
+        ending = True
+        yield from cancel_tasks(s, flow, losing[:_AT_ONCE])
+        if ends := (yield from ask(calls.ends_of(s, flow, losing[:_AT_ONCE]))):
+            yield from advance(s, flow, ends, reads=False)
     life = KEPT_MS.get(state, FLOW_LIFE_MS)
     pages = _pages(s, flow, calls.counted(raw[1]), raw[2], calls.counted(raw[3])) if state else []
     for n in range(0, len(pages), _AT_ONCE):
@@ -59,19 +64,14 @@ def _number(nodes: int) -> int:
 def cancel_released(s: ShardKeys, flow: str) -> Flow[int]:
     """Cancel the tasks of a flow's nodes, page by page: those that run are asked. Those that run because the
     flow has failed are left. Returns how many were cancelled or asked."""
-    [raw, undos, last] = yield from ask(calls.record(s, flow, ["maps", "undos", "on_failure"]))
-    ranges, number = parsed_maps(raw), 0
+    [undos, last] = yield from ask(calls.record(s, flow, ["undos", "on_failure"]))
+    number = 0
     left = {*re.findall(":([0-9]+)", text(undos or b"")), text(last or b"")}
     states = yield from ask(calls.states(s, flow))
     released = [found.start() for found in re.finditer("r", states) if str(found.start()) not in left]
     for n in range(0, len(released), _AT_ONCE):
         page = released[n : n + _AT_ONCE]
-        for node in page:
-            task = yield from task_id(s, flow, node, ranges)
-            if task is not None:
-                keys = type_keys(s.app, s.shard, task.type)
-                answer = yield from ask(producer_calls.cancel(keys, s, task))
-                number += answer in ("cancelled", "requested")
+        number += yield from cancel_tasks(s, flow, page)
         ends = yield from ask(calls.ends_of(s, flow, page))
         if ends:
             yield from advance(s, flow, ends, reads=False)

@@ -85,8 +85,8 @@ def _declared(
     [raw] = yield from ask(calls.record(s, flow, [f"n{number}"]))
     try:
         told: Any = orjson.loads(raw or b"")
-        return str(told["m"]), (str(told["t"]), str(told["l"]))
-    except (ValueError, KeyError, TypeError):
+        return str(told["m"]), (str(told.get("t", "")), str(told.get("l", "")))
+    except (ValueError, KeyError, TypeError, AttributeError):
         return str(number), ("", "")
 
 
@@ -110,5 +110,11 @@ def opened_result(
     if stored[:1] != SEALED:
         return stored
     _, task = yield from named_task(s, flow, number, ranges)
-    about = None if task is None else About(s.app, task.type, "result", str(task))
-    return opened(stored, about)
+    return opened(
+        stored, about_signal(s, flow) if task is None else About(s.app, task.type, "result", str(task))
+    )
+
+
+def about_signal(s: ShardKeys, flow: str) -> About:
+    """Return what the value of a flow's signal is."""
+    return About(s.app, "flow", "signal", flow)

@@ -1,10 +1,11 @@
 #!lua
 -- flow_commit: start a flow whose parts are all stored. Of flows with one key there is one.
 --
+-- `letters` are the states of its first nodes, where they do not all wait: undo tasks are skipped as long as nothing is undone.
 -- `gone` is a flow that had the key and is no longer stored, as the caller has seen.
 -- USES clock
 -- KEYS flow flow_states flows flow_names inbox closed flow_pages...
--- ARGV flow_id key gone nodes life_ms look_ms
+-- ARGV flow_id key gone nodes life_ms look_ms letters
 -- Returns {'started'}, {'before', the flow that has the key}, {'lost'} if the parts have expired, or {'closed'} if the
 -- shard was retired
 local state = redis.call('HGET', flow, 'state')
@@ -16,14 +17,8 @@ if redis.call('EXISTS', closed) == 1 then return {'closed'} end
 for n = first_key, #KEYS do redis.call('PEXPIRE', KEYS[n], life_ms) end
 local now = clock()
 local stamp = string.format('%.0f', now)
--- Undo tasks are skipped, as long as nothing is to be undone.
-local states, at, skipped = {}, 0, 0
-for _, undo in string.gmatch(redis.call('HGET', flow, 'undos') or '', '(%d+):(%d+)') do
-  states[#states + 1] = string.rep('w', tonumber(undo) - at) .. 's'
-  at, skipped = tonumber(undo) + 1, skipped + 1
-end
-states[#states + 1] = string.rep('w', tonumber(nodes) - at)
-redis.call('SET', flow_states, table.concat(states), 'PX', life_ms)
+local _, skipped = string.gsub(letters, 's', '')
+redis.call('SET', flow_states, letters .. string.rep('w', tonumber(nodes) - #letters), 'PX', life_ms)
 redis.call(
   'HSET', flow, 'state', 'running', 'started', stamp, 'nodes', nodes, 'waiting', nodes - skipped, 'released', 0,
   'done', 0, 'skipped', skipped, 'failed', 0, 'ready', 0)

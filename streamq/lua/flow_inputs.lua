@@ -7,7 +7,7 @@
 local found, size = {0}, 0
 for n = first_arg, #ARGV do
   local number, key = string.match(ARGV[n], '^(%d+):(%d+)$')
-  local value = redis.call('HGET', KEYS[first_key + tonumber(key) - 1], number) or ''
+  local value = redis.call('HGET', KEYS[first_key + tonumber(key) - 1], number) or redis.call('HGET', flow, 'v' .. number) or ''
   size = size + #value
   if size > tonumber(bytes) then return {-1} end
   found[#found + 1] = redis.call('GETRANGE', flow_states, number, number)

@@ -13,7 +13,26 @@ local before = f.state
 
 local function soon() redis.call('ZADD', flows, string.format('%.0f', (clock())), flow_id) end
 
-local gone, grown, letters = {}, {}, {}
+local gone, grown, letters, lost = {}, {}, {}, {}
+local WAITS, SKIPPED, CHUNK = string.byte('w'), string.byte('s'), 200
+
+-- The bytes of a text, and the text of bytes: much quicker than letter by letter.
+local function bytes_of(text)
+  local found = {}
+  for from = 1, #text, CHUNK do
+    for n, byte in ipairs({string.byte(text, from, from + CHUNK - 1)}) do found[from + n - 1] = byte end
+  end
+  return found
+end
+
+local function text_of(bytes, length)
+  local parts = {}
+  for from = 1, length, CHUNK do
+    parts[#parts + 1] = string.char(unpack(bytes, from, math.min(from + CHUNK - 1, length)))
+  end
+  return table.concat(parts)
+end
+
 for n in string.gmatch(f.grown or '', '%d+') do grown[tonumber(n)] = true end
 
 -- Forget the children that a node has by what a handler returned, theirs as well.
@@ -32,6 +51,9 @@ local function of_children(map, again)
   local part = string.sub(f_states, map.first + 1, map.first + map.count)
   if gone[map] then return string.rep('s', map.count) end
   if again[map.number] then return string.rep('w', map.count) end
+  local root = map
+  while flow_map_of(root.number) do root = flow_map_of(root.number) end
+  if lost[root.number] then return part end
   if flow_at(map.number) == 'c' then return part end  -- their failures were none of the flow's
   return (string.gsub(part, '[sdxe]', 'w'))
 end
@@ -40,14 +62,28 @@ local function wait_again(again)
   local static, last = tonumber(redis.call('HGET', flow, 'static')) or 0, f.on_failure
   local kept = {}
   for n in string.gmatch(redis.call('HGET', flow, 'tolerant') or '', '%d+') do kept[tonumber(n)] = true end
-  for n = 0, static - 1 do
-    local letter = flow_at(n)
-    local waits = again[n] or n == last or letter == 's' or FAILED[letter] and not kept[n]
-    letters[n] = waits and 'w' or letter
-    if again[n] then forget(n) end
+  -- What has lost a race that is decided stays as it is.
+  for n in string.gmatch(redis.call('HGET', flow, 'races') or '', '%d+') do
+    local told = not again[tonumber(n)] and flow_at(tonumber(n)) == 'c' and flow_node(tonumber(n)) or {}
+    local won = told.x and redis.call('HGET', flow, 'won' .. n)
+    for m, alone in ipairs(told.x or {}) do
+      for _, loser in ipairs(tostring(told.a[m]) ~= won and alone or {}) do lost[loser] = not again[loser] or nil end
+    end
   end
-  for _, undo in string.gmatch(redis.call('HGET', flow, 'undos') or '', '(%d+):(%d+)') do letters[tonumber(undo)] = 's' end
-  local parts, at, maps, order = {table.concat(letters, '', 0, static - 1)}, static, '', {}
+  local declared = string.sub(f_states, 1, static)
+  letters = bytes_of((string.gsub(declared, '[sdxe]', 'w')))
+  for n in pairs(kept) do
+    if FAILED[flow_at(n)] then letters[n + 1] = string.byte(flow_at(n)) end
+  end
+  for n in pairs(lost) do letters[n + 1] = string.byte(flow_at(n)) end
+  for n in pairs(again) do
+    letters[n + 1] = WAITS
+    forget(n)
+  end
+  if last then letters[last + 1] = WAITS end
+  for undo in string.gmatch(redis.call('HGET', flow, 'undos') or '', ':(%d+)') do letters[undo + 1] = SKIPPED end
+  declared = text_of(letters, #declared)
+  local parts, at, maps, order = {declared}, static, '', {}
   for _, map in ipairs(f_order) do
     parts[#parts + 1] = string.sub(f_states, at + 1, map.first)
     parts[#parts + 1] = of_children(map, again)
@@ -63,9 +99,7 @@ local function wait_again(again)
     if grown[tonumber(n)] then names[#names + 1] = n end
   end
   f.grown = #names > 0 and ' ' .. table.concat(names, ' ') .. ' ' or ''
-  for n = 0, static - 1 do
-    if letters[n] == 'w' then todo[#todo + 1] = n end
-  end
+  for at_ in string.gmatch(declared, '()w') do todo[#todo + 1] = at_ - 1 end
   for n in string.gmatch(f.order or '', '%d+') do
     if not again[tonumber(n)] then done[#done + 1] = ' ' .. n end
   end

@@ -26,4 +26,7 @@ if #mine > 0 then
 end
 flow_close()
 if f.todo ~= '' or f.ready > #found - 2 then found[2] = 1 end
+for n in string.gmatch(f.losing or '', '%d+') do
+  if #found < LOOKS + 102 then found[#found + 1] = {tonumber(n), '', '', 'x'} end
+end
 return found

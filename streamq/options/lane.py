@@ -8,7 +8,7 @@ names a lane. Asks no server.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn, cast
 
 from streamq.errors import InvalidOption
 from streamq.options.checks import LONGEST_KEY, seconds, whole
@@ -185,6 +185,20 @@ def gate(running: int | None, rate: StartRate | None, of: Lane | None) -> str:
         lanes.running, *_rate(per), None if lanes.weight == 1 else lanes.weight,
     )  # fmt: skip
     return ";".join(map(_part, parts))
+
+
+class Gate(NamedTuple):
+    """The rules as the policy in Redis has them, of any release. limited: of the whole type, by a number or a
+    rate."""
+
+    limited: bool
+    fair: bool
+
+    @classmethod
+    def parse(cls, text: str) -> Gate:
+        """Read what `gate` wrote."""
+        running, interval, _burst, fair, *_ = (*text.split(";"), "", "", "", "")
+        return cls(bool(running or interval), fair == "1")
 
 
 def limit_of(

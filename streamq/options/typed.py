@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from streamq.model.task import Priority
     from streamq.options.batch import Batch
-    from streamq.options.checks import Durability, Duration, Executor, Extra
+    from streamq.options.checks import Durability, Duration, Executor, Extra, LogLevel
     from streamq.options.lane import Lane, StartRate
     from streamq.options.rate import RateLimit
     from streamq.options.schedule import Cron, Every, Schedule
@@ -62,6 +62,7 @@ class Policy(PolicyOfAny, total=False):
     priority: Priority
     queue: str
     batch: Batch | int | None
+    logs: LogLevel | None
 
 
 class CallOfAny(TypedDict, total=False):

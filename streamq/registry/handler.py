@@ -27,7 +27,7 @@ from streamq.options.task import TaskOptions
 from streamq.options.unique_plan import Plan, plan, unique_options
 from streamq.payloads.pipeline import Pipeline, opened, versioned
 from streamq.payloads.stage import MOST, About
-from streamq.registry import batching, dependencies, growth
+from streamq.registry import batching, dependencies
 from streamq.registry.upcasting import MemoUpcaster, Upcaster, ValueUpcaster, fitted, upcast_value
 from streamq.resources.declared import Resources
 from streamq.wording import listed
@@ -253,6 +253,7 @@ class Handler:
     @cached_property
     def _result(self) -> Converter:
         from streamq.convert.compile import result  # noqa: PLC0415 - a producer never reads one
+        from streamq.registry import growth  # noqa: PLC0415 - as above
 
         hint = self._annotations().get("return", Any)
         if growth.expands(hint):
@@ -279,6 +280,8 @@ class Handler:
     @cached_property
     def expands(self) -> bool:
         """Whether it returns children: it is annotated `-> Expand[...]`."""
+        from streamq.registry import growth  # noqa: PLC0415 - few handlers return children
+
         return growth.expands(self.hint("return"))
 
     def decode_result(self, raw: bytes, version: int | None = None) -> object:

@@ -15,7 +15,6 @@ from streamq.hooks import NO_HOOKS, Hooks
 from streamq.namespace import DEFAULT_NAMESPACE, Namespace
 from streamq.options.checks import whole
 from streamq.options.names import check_imports, check_name
-from streamq.options.unique_plan import Plan
 from streamq.payloads.pipeline import Pipeline
 from streamq.registry import redefinition
 from streamq.registry.batching import NoHome
@@ -27,6 +26,7 @@ from streamq.telemetry.traces import Tracer
 from streamq.wording import listed
 
 if TYPE_CHECKING:
+    from streamq.joining import Rules
     from streamq.payloads.blob_store import Blobs
 
 
@@ -79,15 +79,14 @@ class Registry:
         self.record_at: float = 0.0
         self.registered: set[tuple[str, int]] = set()
         """The (type, shard) of each type with unique keys whose policy was registered there."""
-        self.locks: dict[str, tuple[Plan | None, float]] = {}
-        """The rules of unique keys of types whose code is in another program, and when each was read
-        (monotonic)."""
+        self.rules: dict[str, tuple[Rules, float]] = {}
+        """The rules of types whose code is in another program, and when each was read (monotonic)."""
 
     def forget_server(self) -> None:
         """Forget what was read from the server, and what was registered there: another one is used now."""
         self.record = None
         self.registered.clear()
-        self.locks.clear()
+        self.rules.clear()
 
     def learn(self, record: AppRecord, now: float) -> AppRecord:
         """Note the app's record as read from the server."""

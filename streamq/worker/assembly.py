@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from streamq.keys import TypeKeys
 from streamq.telemetry.counters import Counters
@@ -58,34 +59,18 @@ class Parts:
 
 def assemble(config: WorkerConfig, shards: int, main: asyncio.Task[None] | None) -> Parts:
     """Build the parts of a worker that serves `shards` shards. `main`: the asyncio task that serves."""
-    registry, options, counters, name = config.registry, config.options, config.counters, config.name
+    registry, counters, name = config.registry, config.counters, config.name
     in_flight, clocks = InFlight(), ServerClocks()
-    attempt_log, event_publisher = AttemptLog(name), EventPublisher(registry.name, name)
-    metrics = AttemptMetrics(counters, registry.name, config.types, clocks.ms) if config.metered else None
-    latencies = LatencySampler(registry.name, options.heartbeat)
+    watching = _watching(config, clocks)
+    attempt_log, event_publisher, metrics = watching.attempt_log, watching.event_publisher, watching.metrics
     flow_nodes = FlowNodes(config)
     servers = ServerEpochs(config, in_flight, lambda held: control.fenced(held))  # noqa: PLW0108 - built below
     settler = Settler(
         config, in_flight, servers, attempt_log,
         freed=lambda: control.freed(), settled=lambda ended: control.settled(ended),  # noqa: PLW0108
     )  # fmt: skip
-    own: list[object] = [latencies, *([] if metrics is None else [metrics]), event_publisher, attempt_log]
-    listeners = Listeners(registry.hooks.listeners, name) if registry.hooks.listeners else None
-    own += [] if listeners is None else [listeners]
-    recycling = Recycling(config, config.stop.recycle) if options.recycles else None
-    own += [] if recycling is None else [recycling]
-    observers = Observers([*own, *registry.hooks.all], clocks, settler.put, name)
-    executors = Executors.of(
-        options, registry.tracer, isolate_suspects=config.exclusive, lasting=config.opened.lasts
-    )
-    served = {one: registry.handlers[one] for one in config.types}
-    limits = LocalLimits(options.concurrency, served, options.resources)
-    runner = Runner(
-        registry, name, limits, executors, clocks, counters, observers,
-        on_idle=lambda: shard_fetchers.freed(), opened=config.opened,  # noqa: PLW0108
-        closing=lambda: main is not None and main.cancelling() > 0, types=config.types,
-        inputs=flow_nodes.payload,
-    )  # fmt: skip
+    observers = Observers([*watching.own(), *registry.hooks.all], clocks, settler.put, name)
+    runner = _runner(config, clocks, observers, flow_nodes, lambda: shard_fetchers.freed(), main)  # noqa: PLW0108
 
     def is_closed(keys: TypeKeys) -> bool:
         """Return whether fetched tasks are handed back: the type was paused, or the worker stops."""
@@ -117,19 +102,58 @@ def assemble(config: WorkerConfig, shards: int, main: asyncio.Task[None] | None)
     events, sources = _lease_events(control, clocks, counters), LeaseSources(beat, watch, observers.drain)
     leases = LeaseKeeper(config, shards, in_flight, events, sources)
     return Parts(
-        in_flight,
-        runner,
-        settler,
-        shard_fetchers,
-        leases,
-        status,
-        control,
-        observers,
-        event_publisher,
-        flow_nodes,
-        listeners,
-        recycling,
+        in_flight, runner, settler, shard_fetchers, leases, status, control, observers, event_publisher,
+        flow_nodes, watching.listeners, watching.recycling,
+    )  # fmt: skip
+
+
+class _Watching(NamedTuple):
+    """The worker's own observers of attempts; None for what it was not asked for."""
+
+    latencies: LatencySampler
+    metrics: AttemptMetrics | None
+    event_publisher: EventPublisher
+    attempt_log: AttemptLog
+    listeners: Listeners | None
+    recycling: Recycling | None
+
+    def own(self) -> list[object]:
+        """Return those that there are, in the order in which they are called."""
+        return [one for one in self if one is not None]
+
+
+def _watching(config: WorkerConfig, clocks: ServerClocks) -> _Watching:
+    registry, options, name = config.registry, config.options, config.name
+    metered = config.metered
+    return _Watching(
+        LatencySampler(registry.name, options.heartbeat),
+        AttemptMetrics(config.counters, registry.name, config.types, clocks.ms) if metered else None,
+        EventPublisher(registry.name, name),
+        AttemptLog(name),
+        Listeners(registry.hooks.listeners, name) if registry.hooks.listeners else None,
+        Recycling(config, config.stop.recycle) if options.recycles else None,
     )
+
+
+def _runner(
+    config: WorkerConfig,
+    clocks: ServerClocks,
+    observers: Observers,
+    flow_nodes: FlowNodes,
+    on_idle: Callable[[], None],
+    main: asyncio.Task[None] | None,
+) -> Runner:
+    registry, options, opened = config.registry, config.options, config.opened
+    executors = Executors.of(
+        options, registry.tracer, isolate_suspects=config.exclusive, lasting=opened.lasts
+    )
+    served = {one: registry.handlers[one] for one in config.types}
+    limits = LocalLimits(options.concurrency, served, options.resources)
+    return Runner(
+        registry, config.name, limits, executors, clocks, config.counters, observers, on_idle=on_idle,
+        opened=opened, closing=lambda: main is not None and main.cancelling() > 0, types=config.types,
+        inputs=flow_nodes.payload,
+    )  # fmt: skip
 
 
 def _lease_events(control: Control, clocks: ServerClocks, counters: Counters) -> LeaseEvents:

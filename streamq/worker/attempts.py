@@ -136,7 +136,7 @@ class Attempts:
             attempt.payload = await self._inputs(held.delivery)
         except (RedisError, asyncio.CancelledError):  # a later attempt reads what this one could not
             return HandedBack()
-        except Exception as error:  # noqa: BLE001 - whatever stands in Redis is input
+        except Exception as error:  # noqa: BLE001 - whatever is in Redis is input
             return self._unread(attempt, handler, error)
         if held.fenced:
             return None

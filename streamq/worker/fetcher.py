@@ -49,7 +49,7 @@ class Fetcher:
         deliver: Callable[[FetchedByType], Awaitable[None]],
         recovered: Callable[[TypeKeys, list[str]], None],
     ) -> None:
-        app, transport, handlers = config.registry.name, config.transport, config.registry.handlers
+        app, transport = config.registry.name, config.transport
         keys = [type_keys(app, shard, name) for name in config.types]
         self._transport = transport
         self._reader = ShardReader(shard, transport, servers)
@@ -62,32 +62,15 @@ class Fetcher:
         self._log = logs.get_logger(worker=config.name, shard=shard)
         self._room, self._stopping = asyncio.Event(), asyncio.Event()
         self._partial = self._blocking = self._idle = False
-        self._policy = FetchPolicy(
-            keys,
-            config.options.fairness,
-            lambda name: runner.room_for(handlers[name]),
-            time.monotonic(),
-            {
-                name: promised
-                for name in config.types
-                if (promised := handlers[name].options.within) is not None
-            },
-        )
+        self._policy = _policy(config, keys, runner)
         self._doorbell: Doorbell | None = None
         if len(keys) > MANY:
             self._doorbell = Doorbell(shard_keys(app, shard), keys, self._reader.run_calls)
         lost_replies = LostReplies(keys, self._consumer, transport, in_flight, recovered)
         self._recovery = Recovery(
-            shard,
-            keys[0].normal,
-            transport,
-            servers,
-            lost_replies,
-            self._counters,
-            self._pause,
-            self._stopping,
-            self._log,
-        )
+            shard, keys[0].normal, transport, servers, lost_replies, self._counters, self._pause,
+            self._stopping, self._log,
+        )  # fmt: skip
         self.last_read: float = time.monotonic()
         self._read_started = self.last_read
 
@@ -287,3 +270,17 @@ class Fetcher:
                 await self._room.wait()
         except TimeoutError:
             pass
+
+
+def _policy(config: WorkerConfig, keys: Sequence[TypeKeys], runner: Runner) -> FetchPolicy:
+    """Return how the streams of these types are read."""
+    handlers = config.registry.handlers
+    within = {name: handlers[name].options.within for name in config.types}
+    promised = {name: seconds for name, seconds in within.items() if seconds is not None}
+    return FetchPolicy(
+        keys,
+        config.options.fairness,
+        lambda name: runner.room_for(handlers[name]),
+        time.monotonic(),
+        promised,
+    )

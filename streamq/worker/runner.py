@@ -75,18 +75,9 @@ class Runner:
         self._served = len(served)
         self._batched = [one for one in served if one.options.batch is not None]
         self.attempts: Attempts = Attempts(
-            registry,
-            worker,
-            executors,
-            clocks,
-            counters,
-            observers,
-            self._started if self._batched else self._running.add,
-            closing,
-            self,
-            opened,
-            inputs,
-        )
+            registry, worker, executors, clocks, counters, observers,
+            self._started if self._batched else self._running.add, closing, self, opened, inputs,
+        )  # fmt: skip
         self._observers = observers
         self._prefetch = Prefetch()
         self._queue: deque[Attempt] = deque()

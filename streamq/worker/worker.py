@@ -21,7 +21,7 @@ from streamq.telemetry import logs
 from streamq.telemetry.counters import Counters
 from streamq.transport.async_transport import AsyncTransport
 from streamq.wording import shortened
-from streamq.worker import monkey_patches
+from streamq.worker import live_logs, monkey_patches
 from streamq.worker.assembly import Parts, assemble
 from streamq.worker.blob_sweeper import BlobSweeper
 from streamq.worker.config import WorkerConfig
@@ -58,6 +58,8 @@ class Worker:
             raise UsageError("recycle_rss: the size of a process cannot be read here: it needs /proc")
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         types, transport = served_types(app.registry, options), AsyncTransport(app.address)
+        if any(handler.options.logs for handler in app.registry.handlers.values()):
+            live_logs.install()
         registration = Registration(transport, app.registry, types, name)
         self._config = WorkerConfig(
             name,

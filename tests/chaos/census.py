@@ -17,13 +17,26 @@ import redis
 
 from streamq import envelope, stored_result
 from streamq.control.inspector import Inspector
-from streamq.keys import APPS, DAEMON_HEARTBEATS, DAEMONS, GROUP, TypeKeys, shard_keys, type_keys
+from streamq.keys import (
+    APPS,
+    DAEMON_HEARTBEATS,
+    DAEMONS,
+    GROUP,
+    OF_FLOWS,
+    ShardKeys,
+    TypeKeys,
+    shard_keys,
+    type_keys,
+)
+from tests.chaos.flow_census import FlowEnd, flows
 from tests.letters import all_dead
 
 EMPTY: Final = (
     "high", "normal", "low", "suspect", "schedule", "index", "cancels", "waiters", "expiring", "unique",
     "after", "lanes", "turns", "ripe", "slots",
 )  # fmt: skip
+OVER: Final = ("completed", "failed", "cancelled", "stuck")
+"""The states of flows that have ended."""
 STREAM_BYTES: Final = 8192
 """What an empty stream with its group and its consumers may take."""
 MOST_CONSUMERS: Final = 400
@@ -53,6 +66,7 @@ class Tally:
     counters: dict[str, dict[str, int]] = field(default_factory=dict)
     schedules: dict[str, dict[str, Any]] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
+    flows: list[FlowEnd] = field(default_factory=list)
     audit: list[str] = field(default_factory=list)
 
 
@@ -76,6 +90,8 @@ class Census:
             for letter in all_dead(self._inspector, name):
                 failures = envelope.failures(envelope.fields_dict(letter.fields).get("f", b""))
                 found.letters[str(letter.id)] = Letter(letter.reason, failures)
+        for shard in range(self._shards):
+            self._flows(shard_keys(self._app, shard), found)
         found.schedules = schedule_states(self._nodes, self._app, self._shards)
         self._unknown_keys(types, found)
         found.audit = [
@@ -96,6 +112,20 @@ class Census:
                 found.left.append(f"{key}: {size} entries")
         for stream in keys.streams:
             found.left += self._stream(stream)
+
+    def _flows(self, keys: ShardKeys, found: Tally) -> None:
+        """What became of flows, and of their nodes' tasks: a flow keeps what these returned."""
+        mine = list(flows(self._keys, keys))
+        found.flows += mine
+        for flow in mine:
+            for name, result in flow.results.items():
+                if (task := flow.tasks[name]) not in found.tokens:
+                    found.ended.append((task, "completed"))
+                    found.tokens[task] = result
+            if flow.state not in OVER:
+                found.left.append(f"flow {flow.id}: {flow.state}, with {flow.states}")
+        if size := self._size(keys.inbox):
+            found.left.append(f"{keys.inbox}: {size} entries")
 
     def _ended(self, keys: TypeKeys) -> Iterator[tuple[str, str, bytes]]:
         for key, node in self._keys.items():
@@ -149,16 +179,17 @@ class Census:
         for shard in range(self._shards):
             keys = shard_keys(self._app, shard)
             known |= {keys.types, keys.workers, keys.heartbeats, keys.schedules, keys.schedules_due}
-            known |= {keys.actions, keys.action_log}
+            known |= {keys.actions, keys.action_log, keys.flows, keys.flow_names}
             for name in types:
                 t = type_keys(self._app, shard, name)
                 known |= {*t.streams, t.dead, t.letters, t.groups, t.counters, t.policy, t.gone, t.rate}
-                known |= {t.sampled, t.buckets, t.rules}
+                known |= {t.sampled, t.buckets, t.rules, t.steps}
         writers = [key for key in self._keys if ":writer:" in key]
         if len(writers) > MOST_WRITERS:
             found.left.append(f"{len(writers)} writers are remembered")
         for key in sorted(self._keys.keys() - known):
-            passing = any(f":{kind}:" in key for kind in ("writer", "results", "minute", "quarter"))
+            passing = any(f":{kind}:" in key for kind in ("writer", "results", "minute", "quarter", "mail"))
+            passing = passing or any(f":{kind}=" in key for kind in OF_FLOWS)
             lifetime: Any = self._keys[key].pttl(key)
             if not passing:
                 found.left.append(f"{key}: should not be there")

@@ -10,11 +10,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from tests.chaos import lane_rules, lock_rules, schedule_rules
+from tests.chaos import flow_rules, lane_rules, lock_rules, schedule_rules
 from tests.chaos.census import Tally
 from tests.chaos.history import Event
 from tests.chaos.journal import Life
-from tests.chaos.promises import RECURRING
+from tests.chaos.promises import DERIVED, DERIVED_KEYS, PROMISES, RECURRING
 from tests.chaos.record import Finding, History
 from tests.chaos.slots import Attempts
 from tests.chaos.tasks import MAX_ATTEMPTS, OVERRUN, TIMEOUT
@@ -31,6 +31,7 @@ _S: Final = 1_000_000_000
 
 def check(events: Iterable[Event], final: Tally, lives: Mapping[str, Life] | None = None) -> list[Finding]:
     """Everything that is wrong, or nothing. lives: what the servers' journals tell of each task."""
+    events = list(events)
     history = History.of(events)
     states = _states(history, final)
     attempts = Attempts(history, lives or {})
@@ -46,7 +47,8 @@ def check(events: Iterable[Event], final: Tally, lives: Mapping[str, Life] | Non
         *_counters(history, states, final),
         *lane_rules.check(history, attempts),
         *lock_rules.check(history, attempts, states),
-        *schedule_rules.check(attempts, final),
+        *schedule_rules.check(attempts, final, history.faults),
+        *flow_rules.check(events, history, states, final),
         *(Finding("left over", what.partition(": ")[0], what.partition(": ")[2]) for what in final.left),
         *(Finding("audit", problem, "streamq audit reports it") for problem in final.audit),
     ]
@@ -77,11 +79,13 @@ def _acceptance(history: History, states: dict[str, list[str]]) -> Iterator[Find
 def _identity(history: History, states: dict[str, list[str]]) -> Iterator[Finding]:
     """Every task that exists was asked for: by an accepted call, or by one whose outcome is unknown."""
     for key in history.ids.keys() - history.asked.keys():
+        if key.startswith(DERIVED_KEYS):
+            continue
         yield Finding("never asked for", key, f"runs as {sorted(history.ids[key])}")
     open_keys = Counter(a.type for a in history.asked.values() if a.told in ("invoke", "unknown"))
     extra: dict[str, list[str]] = defaultdict(list)
     for task in states:
-        if task not in history.accepted and task.partition(":")[0] not in RECURRING:
+        if task not in history.accepted and task.partition(":")[0] not in (*RECURRING, *DERIVED):
             extra[task.partition(":")[0]].append(task)
     for name, tasks in extra.items():
         if len(tasks) > open_keys[name]:
@@ -152,6 +156,8 @@ def _end(history: History, task: str, state: str, final: Tally) -> Iterator[Find
     effects = {event["token"]: event for event in history.of_task(task, "effect")}
     if state == "completed":
         effect = effects.get(str(final.tokens.get(task)))
+        if task.startswith("source:"):  # which returns a list, not its token
+            effect = next(iter(effects.values()), None)
         if effect is None:
             yield Finding(
                 "no effect", task, f"completed with {final.tokens.get(task)!r}, which no handler returned"
@@ -169,8 +175,19 @@ def _end(history: History, task: str, state: str, final: Tally) -> Iterator[Find
         yield from _dead(history, task, conduct, final)
     elif state == "expired" and not _may_expire(history, task):
         yield Finding("wrong end", task, "expired without a lifetime")
-    elif state == "cancelled" and not history.of_task(task, "cancel"):
+    elif (
+        state == "cancelled"
+        and not history.of_task(task, "cancel")
+        and task.partition(":")[0] not in DERIVED  # the flow may have been
+        and not _superseded(task)
+    ):
         yield Finding("wrong end", task, "cancelled by nobody")
+
+
+def _superseded(task: str) -> bool:
+    """Whether the next run of its schedule cancels it."""
+    promise = PROMISES.get(task.partition(":")[0])
+    return promise is not None and promise.overlap == "cancel"
 
 
 def _may_expire(history: History, task: str) -> bool:

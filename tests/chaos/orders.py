@@ -21,6 +21,9 @@ WEIGHTS: Final = tasks.WEIGHTS | (promises.WEIGHTS if KNOWN else {})
 SIMPLE: Final = {"ok": 80, "slow": 10, "fail1": 10}
 """How tasks with a key behave: a task may get the arguments of another call, and so its conduct."""
 
+DURABLE: Final = {"ok": 70, "slow": 10, "fail1": 12, "fail": 4, "crash1": 4}
+"""How tasks with steps or follow-ups behave."""
+
 CONDUCTS_ONLY: Final = "STREAMQ_CHAOS_CONDUCTS"
 """The environment variable that names the conducts to draw from, where not all."""
 
@@ -76,7 +79,10 @@ def orders(name: str, seed: int) -> Iterator[Order]:
         if kind == "image" and conduct in ("slow", "overrun"):
             conduct = "ok"  # there are few processes
         options = _options(rng, conduct)
-        if kind in PROMISES:
+        if kind in ("stepping", "parent"):
+            conduct = rng.choices(list(DURABLE), list(DURABLE.values()))[0]
+            yield Order(f"{name}-{number}", kind, conduct, {})
+        elif kind in PROMISES:
             yield _featured(rng, f"{name}-{number}", kind, conduct, options)
         else:
             yield Order(f"{name}-{number}", kind, conduct, options)

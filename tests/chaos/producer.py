@@ -12,7 +12,8 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from streamq.app.handle import TaskHandle
@@ -27,10 +28,12 @@ from streamq.errors import (
     UniqueConflict,
 )
 from tests.chaos import history
-from tests.chaos.featured import TYPES
+from tests.chaos.featured import KNOWN, TYPES
 from tests.chaos.orders import Order, orders
 from tests.chaos.tasks import app
 
+FLOWS, CANCELLED = 0.04, 0.08
+"""How often a flow is started with a call, and cancelled at once."""
 STOPPED = False
 
 
@@ -68,12 +71,31 @@ def failed(batch: Sequence[Order], error: BaseException) -> None:
     return None
 
 
+class Shapes:
+    """The flows of a producer."""
+
+    def __init__(self, name: str, seed: int) -> None:
+        self._name, self._rng, self._number = name, random.Random(f"{seed}-{name}-flows"), 0
+
+    def next(self) -> Any:
+        from tests.chaos import flowing
+
+        self._number += 1
+        return flowing.drawn(self._rng, f"{self._name}-{self._number}")
+
+
+def waiting(recent: Iterable[TaskHandle[Any]], rng: random.Random) -> list[TaskHandle[Any]]:
+    """Some of the tasks that wait for a signal."""
+    return [one for one in recent if one.id.startswith("stepping:") and rng.random() < 0.1]
+
+
 class Sync:
     """The blocking client."""
 
     def __init__(self, name: str, seed: int, rate: float) -> None:
         self._orders = orders(name, seed)
         self._rng = random.Random(seed)
+        self._shapes = Shapes(name, seed)
         self._pause = 1 / rate
         self._recent: deque[TaskHandle[Any]] = deque(maxlen=20)
 
@@ -84,6 +106,9 @@ class Sync:
             self._send(batch)
             if self._recent and self._rng.random() < 0.06:
                 self._cancel(self._rng.choice(self._recent))
+            if KNOWN and self._rng.random() < FLOWS:
+                self._flow()
+            self._signals()
             if self._recent and self._rng.random() < 0.03:
                 self._wait(self._recent[-1])
             time.sleep(self._pause * number * self._rng.uniform(0.5, 1.5))
@@ -97,6 +122,25 @@ class Sync:
         else:
             accepted(batch, handles)
             self._recent.extend(handles)
+
+    def _flow(self) -> None:
+        shape = self._shapes.next()
+        history.write("flow_invoke", **shape.noted)
+        try:
+            handle = shape.graph.start(shape.key)
+            history.write("flow_started", key=shape.key, id=handle.id)
+            if self._rng.random() < CANCELLED:
+                history.write("flow_cancel", id=handle.id)
+                handle.cancel()
+        except StreamQError as error:
+            history.write("flow_unknown", key=shape.key, why=type(error).__name__)
+
+    def _signals(self) -> None:
+        for handle in waiting(self._recent, self._rng):
+            value = f"{handle.id}-{self._rng.random()}"
+            history.write("signal", id=handle.id, value=value)
+            with suppress(StreamQError):
+                handle.signal("go", value)
 
     def _call(self, batch: list[Order]) -> list[TaskHandle[Any]]:
         if len(batch) > 1:
@@ -127,6 +171,7 @@ class Async:
     def __init__(self, name: str, seed: int, rate: float) -> None:
         self._orders: Iterator[Order] = orders(name, seed)
         self._rng = random.Random(seed)
+        self._shapes = Shapes(name, seed)
         self._pause = 3 / rate
         self._recent: deque[TaskHandle[Any]] = deque(maxlen=20)
 
@@ -140,6 +185,9 @@ class Async:
             await self._send([next(self._orders) for _ in range(number)])
             if self._recent and self._rng.random() < 0.06:
                 await self._cancel(self._rng.choice(self._recent))
+            if KNOWN and self._rng.random() < FLOWS:
+                await self._flow()
+            await self._signals()
             if self._recent and self._rng.random() < 0.03:
                 await self._wait(self._recent[-1])
             await asyncio.sleep(self._pause * number * self._rng.uniform(0.5, 1.5))
@@ -156,6 +204,25 @@ class Async:
         else:
             accepted(batch, handles)
             self._recent.extend(handles)
+
+    async def _flow(self) -> None:
+        shape = self._shapes.next()
+        history.write("flow_invoke", **shape.noted)
+        try:
+            handle = await shape.graph.astart(shape.key)
+            history.write("flow_started", key=shape.key, id=handle.id)
+            if self._rng.random() < CANCELLED:
+                history.write("flow_cancel", id=handle.id)
+                await handle.acancel()
+        except StreamQError as error:
+            history.write("flow_unknown", key=shape.key, why=type(error).__name__)
+
+    async def _signals(self) -> None:
+        for handle in waiting(self._recent, self._rng):
+            value = f"{handle.id}-{self._rng.random()}"
+            history.write("signal", id=handle.id, value=value)
+            with suppress(StreamQError):
+                await handle.asignal("go", value)
 
     async def _call(self, batch: list[Order]) -> list[TaskHandle[Any]]:
         if len(batch) > 1:

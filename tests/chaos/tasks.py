@@ -27,6 +27,8 @@ MAX_ATTEMPTS: Final = 3
 TIMEOUT: Final = 6.0
 OVERRUN: Final = 0.5
 """The timeout of a task that is to run into it."""
+LINGER: Final = 5.5
+"""Seconds that a run takes which is to be cancelled by the next one."""
 CHILD: Final = "streamq-child"
 """The name of a process that a worker started for handlers."""
 SHARDS: Final = "STREAMQ_CHAOS_SHARDS"
@@ -71,7 +73,7 @@ class Step:
             "token": self.token,
             "conduct": conduct,
         }
-        self._note(
+        self.note(
             "start",
             lost=context.lost,
             place=context._task.place,
@@ -80,7 +82,7 @@ class Step:
             **about,
         )
 
-    def _note(self, event: str, **more: Any) -> None:
+    def note(self, event: str, **more: Any) -> None:
         history.write(event, **self._about, **more)
 
     @property
@@ -88,6 +90,8 @@ class Step:
         """How long the work takes."""
         if self.conduct == "slow":
             return random.uniform(0.3, 1.5)
+        if self.conduct == "linger":
+            return LINGER
         return random.uniform(0.0, 0.05)
 
     @property
@@ -99,22 +103,22 @@ class Step:
         return self.conduct == "crash" or (self.conduct == "crash1" and self.attempt == 1 and not self.lost)
 
     def crash(self) -> None:
-        self._note("crash")
+        self.note("crash")
         os.kill(os.getpid(), signal.SIGKILL)
 
     def interrupted(self) -> None:
-        self._note("interrupted")
+        self.note("interrupted")
 
     def end(self) -> str:
         """Fail where that is the conduct; else the work is done: its effect, and the token as result."""
         times = {"fail": MAX_ATTEMPTS, "fail1": 1, "fail2": 2}.get(self.conduct, 0)
         if self.attempt <= times:
-            self._note("fail")
+            self.note("fail")
             raise Failed(f"attempt {self.attempt} was told to fail")
         if self.conduct == "retry" and self.attempt == 1:
-            self._note("fail")
+            self.note("fail")
             raise Retry("once more", after=random.uniform(0, 0.5))
-        self._note("effect")
+        self.note("effect")
         return self.token
 
 

@@ -229,13 +229,15 @@ CASES: Final = [
     case("flows.get", "nonsense", want=raises("UnknownFlow")),
     case("flows.cancel", about=lambda p: (p.flow.id,), want=same(True)),
     case("flows.retry", about=lambda p: (p.flow.id,), want=same(False)),
-    case("flows.left_behind", want=same(0)),
+    case("flows.signal", about=lambda p: (p.flow.id, "go", 1), want=raises("UsageError")),
+    case("flows.left_behind", want=same({})),
     case("flow.status", want=same("running")),
     case("flow.info", want=lambda info: (info.nodes, info.released, info.waiting) == (2, 1, 1)),
     case("flow.nodes", want=lambda nodes: [one.state for one in nodes] == ["released", "waiting"]),
     case("flow.result", 0.05, want=raises("ResultTimeout"), of=lambda error: type(error).__name__),
     case("flow.results", "first", want=raises("UsageError")),
     case("flow.cancel", want=same(True)),
+    case("flow.signal", "go", want=raises("UsageError")),
     case("flow.retry", want=same(False)),
 ]  # fmt: skip
 AWAITED: Final = {"wait_idle": "await_idle"}

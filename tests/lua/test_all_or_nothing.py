@@ -291,7 +291,8 @@ FLOW = "1-000000000001"
 def flow_of(shard: Shard, *, started: bool = True) -> str:
     """A flow of two nodes, the second of which waits for the first."""
     record: dict[str, Any] = {
-        "name": "f", "static": 2, "todo": "0", "d0": "1", "n0": b'{"m":"a","t":"email","l":"n"}',
+        "name": "f", "static": 2, "todo": "0", "awaits": "\0go\0", "d0": "1",
+        "n0": b'{"m":"a","t":"email","l":"n"}',
         "n1": b'{"m":"b","t":"email","l":"n","a":[0]}',
     }  # fmt: skip
     items = [flow_calls.Item(n, ("n", b"{}", "", "", "")) for n in range(2)]
@@ -335,6 +336,7 @@ FLOWS: dict[str, Make] = {
     "flow_step": after(flow_ended, lambda s: flow_calls.step(s.t, s.s, FLOW, "0", ["0 c"])),
     "flow_grow": after(flow_ready, lambda s: flow_calls.grow(s.s, FLOW, 0, 2, 3)),
     "flow_mark": after(flow_of, lambda s: flow_calls.mark(s.s, FLOW, "cancel", note=NOTE)),
+    "flow_signal": after(flow_of, lambda s: flow_calls.signal(s.s, FLOW, "go", b"1", "0" * 16, NOTE)),
     "flow_keep": after(flow_of, lambda s: flow_calls.keep(s.s, FLOW, 5, "running")),
     "flow_renew": after(flow_of, lambda s: flow_calls.renew(s.s, FLOW, [s.s.flow_states(FLOW)], 60_000)),
 }

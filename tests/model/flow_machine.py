@@ -22,8 +22,8 @@ from streamq.calls import producer as producer_calls
 from streamq.calls import worker as worker_calls
 from streamq.calls.call import Arg
 from streamq.calls.flows import Advanced, Item
-from streamq.flows.advancing import page_of
 from streamq.flows.flow_id import task_of
+from streamq.flows.growing import page_of
 from streamq.model.delivery import Delivery
 from streamq.model.effect import NodeResult
 from streamq.model.outcome import (
@@ -327,7 +327,8 @@ class FlowFuzz:
         assert self.shard.run(calls.mark(self.shard.s, twin.id, "retry")) == twin.state
         for n, node in enumerate(twin.nodes):
             letter = twin.states[n]
-            if letter == "s" or (letter in FAILED and not node.tolerated):
+            again = letter == "s" or (letter in FAILED and not node.tolerated)
+            if again or n == twin.on_failure:  # that is told again of what fails next
                 twin.put(n, "w")
         twin.state, twin.looked = "running", False
         self._advance(twin, [], joined=False)

@@ -9,6 +9,10 @@
 -- in `grown`, and becomes a map when its task has ended: kt<number> are their types, and kc<number> which each is of. `todo`
 -- are nodes to look at, whether they may run. `order` are the completed nodes that have an undo task (u), as they ended: it is
 -- a node that is skipped but where the flow fails or is cancelled, and runs when all else has ended, the last of them first.
+-- A timer, a wait and a race are nodes without a task too. A timer (z: ms) ends by a row in the inbox that is due later; a wait
+-- ends by a signal (g), by such a row, or at once by a value that came before (m:<signal>), and its value is v<number>. A race
+-- ends with the first of those it waits for (won<number>): x has for each of them the nodes that run for it alone, which are
+-- skipped if another has won; of those, tasks that run are in `losing` until they have ended.
 -- USES clock
 -- KEYS flow flow_states flows inbox
 -- ARGV flow_id
@@ -23,7 +27,7 @@ local COUNTS = {'waiting', 'released', 'done', 'skipped', 'failed', 'ready'}
 
 local function flow_open()
   local names = {'state', 'on_failure', 'maps', 'todo', 'cause', 'generation', 'controls', 'grown', 'order', 'undo', 'stuck', 'ends',
-    unpack(COUNTS)}
+    'losing', unpack(COUNTS)}
   local found = redis.call('HMGET', flow, unpack(names))
   for n, name in ipairs(names) do f[name] = found[n] or nil end
   if not f.state or f.state == 'building' then return false end
@@ -126,6 +130,8 @@ local function flow_declared(n)
   return flow_node(n)
 end
 
+local function flow_timer_row(n) return string.format('%s %d t', flow_id, n) end
+
 -- Everything that waits is skipped. What was released ends by itself.
 local function flow_skip(cancelled)
   flow_merge()
@@ -138,7 +144,10 @@ local function flow_skip(cancelled)
   f_states, f_whole = skipped, true
   f.waiting, f.skipped, f.ready, f.todo = f.waiting - number, f.skipped + number, 0, ''
   for control in string.gmatch(f.controls or '', '%d+') do
-    if flow_at(tonumber(control)) == 'r' then flow_put(tonumber(control), 's') end
+    if flow_at(tonumber(control)) == 'r' then
+      flow_put(tonumber(control), 's')
+      redis.call('ZREM', inbox, flow_timer_row(tonumber(control)))
+    end
   end
 end
 
@@ -151,7 +160,7 @@ local function flow_fail(cause, why)
   if redis.call('HGET', flow, 'fail_fast') == '1' then redis.call('ZADD', flows, 0, flow_id) end
 end
 
--- Whether all that a node waits for has ended as it should. Of very many only those are looked at that were not before.
+-- Return whether all that a node waits for has ended as it should. Of very many only those are looked at that were not before.
 local function flow_may_run(n, told)
   local parents, from, noted = told.a or {}, 1, 'u' .. n
   local long = #parents > 16
@@ -225,6 +234,8 @@ function flow_ended_child(map)
   flow_map_done(map.number)
 end
 
+local function flow_loses(n) return f.losing ~= nil and string.find(f.losing, ' ' .. n .. ' ', 1, true) ~= nil end
+
 -- The task of a node has completed, and left children for it, which are still to be made.
 local function flow_grew(n)
   local _, number = string.gsub(f.grown or '', '%d+', '')
@@ -234,7 +245,7 @@ local function flow_grew(n)
   end
   f.grown, f.controls = (f.grown or ' ') .. n .. ' ', (f.controls or '') .. ' ' .. n
   redis.call('HSET', flow, 'grown', f.grown, 'controls', f.controls)
-  flow_put(n, f.state == 'running' and 'q' or 's')
+  flow_put(n, f.state == 'running' and not flow_loses(n) and 'q' or 's')
 end
 
 -- A node's task has completed: note whether it may have to be undone.
@@ -244,24 +255,122 @@ local function flow_done(n, letter)
 end
 
 -- A node has ended. One that had failed before and was requeued by hand only has its success noted.
-local function flow_ended(n, letter)
+local function flow_ended(n, letter, why)
   local before = flow_at(n)
+  if before == 'r' and flow_loses(n) then
+    f.losing = string.gsub(f.losing, ' ' .. n .. ' ', ' ')
+    return flow_put(n, letter == 'c' and 'c' or 's')
+  end
   if before == 'r' or FAILED[before] then flow_done(n, letter) end
   if letter == 'g' and before == 'r' and not flow_has_grown(n) then return flow_grew(n) end
   if before ~= 'r' and not (letter == 'c' and FAILED[before]) then return end
   flow_put(n, letter)
   if before ~= 'r' then return end
   local map, told = flow_map_of(n), flow_declared(n)
-  if letter ~= 'c' and n ~= f.on_failure and not (told and told.c) then flow_fail(n) end
+  if letter ~= 'c' and n ~= f.on_failure and not (told and told.c) then flow_fail(n, why) end
   if map then return flow_ended_child(map) end
   if f.state == 'running' then flow_after(n) end
+end
+
+-- Signals that came before anybody waited for them, by name.
+local function flow_mail(signal)
+  local good, kept = pcall(cmsgpack.unpack, redis.call('HGET', flow, 'm:' .. signal) or '')
+  return good and type(kept) == 'table' and kept or {}
+end
+
+local function flow_mail_put(signal, value, most, most_bytes)
+  local kept, size = flow_mail(signal), #value
+  for _, one in ipairs(kept) do size = size + #tostring(one) end
+  if #kept >= most or size > most_bytes then return false end
+  kept[#kept + 1] = value
+  redis.call('HSET', flow, 'm:' .. signal, cmsgpack.pack(kept))
+  return true
+end
+
+local function flow_take_signal(n, value)
+  redis.call('HSET', flow, 'v' .. n, value)
+  redis.call('ZREM', inbox, flow_timer_row(n))
+end
+
+-- A timer or a wait begins.
+local function flow_begin(n, told)
+  local signal = told.k == 'wait' and tostring(told.g)
+  local kept = signal and flow_mail(signal) or {}
+  if kept[1] then
+    flow_take_signal(n, tostring(table.remove(kept, 1)))
+    redis.call('HSET', flow, 'm:' .. signal, cmsgpack.pack(kept))
+    flow_put(n, 'c')
+    return flow_after(n)
+  end
+  flow_put(n, 'r')
+  if signal then redis.call('HSET', flow, 'w:' .. signal, (redis.call('HGET', flow, 'w:' .. signal) or '') .. ' ' .. n) end
+  local ms = tonumber(told.z)
+  if ms then redis.call('ZADD', inbox, string.format('%.0f', (clock()) + math.min(ms, 1e13)), flow_timer_row(n)) end
+end
+
+-- The time of a timer or a wait has come.
+local function flow_timer(n)
+  local told = flow_at(n) == 'r' and flow_node(n) or {}
+  if told.k == 'sleep' then
+    flow_ended(n, 'c')
+  elseif told.k == 'wait' then
+    flow_ended(n, 'e', 'the signal ' .. tostring(told.g) .. ' has not come in time')
+  end
+end
+
+-- A node that runs for nothing any more, as another has won: what is no task ends at once.
+local function flow_lose(n)
+  local letter, map = flow_at(n), f_maps[n]
+  if letter == 'w' or letter == 'q' then return flow_put(n, 's') end
+  if letter ~= 'r' or flow_loses(n) then return end
+  local told = not flow_map_of(n) and flow_node(n)
+  if not map and not (told and (told.k == 'sleep' or told.k == 'wait')) then
+    f.losing = (f.losing and f.losing ~= '' and f.losing or ' ') .. n .. ' '
+    return redis.call('ZADD', flows, 0, flow_id)  -- a daemon cancels what its caller does not
+  end
+  flow_put(n, 's')
+  redis.call('ZREM', inbox, flow_timer_row(n))
+  if not map then return end
+  flow_merge()
+  local part = string.sub(f_states, map.first + 1, map.first + map.count)
+  local _, ready = string.gsub(part, 'q', '')
+  local left, skipped = string.gsub(part, '[wq]', 's')
+  f_states = string.sub(f_states, 1, map.first) .. left .. string.sub(f_states, map.first + map.count + 1)
+  f_whole = true
+  f.waiting, f.skipped, f.ready = f.waiting - skipped, f.skipped + skipped, f.ready - ready
+  for at in string.gmatch(left, '()r') do flow_lose(map.first + at - 1) end
+end
+
+-- A node without a task ends as soon as it may.
+local function flow_ended_now(n, letter, why)
+  flow_put(n, 'r')
+  flow_ended(n, letter, why)
+end
+
+-- Whether a race is decided: the first in its list that has completed wins.
+local function flow_race(n, told)
+  local racers, won, left = told.a or {}, nil, false
+  for m, racer in ipairs(racers) do
+    local letter = flow_at(racer)
+    if letter == 'c' then won = won or m end
+    left = left or not FAILED[letter] and letter ~= 's'
+  end
+  if not won and left then return end
+  if not won then return flow_ended_now(n, 'd', 'none of those that it waits for has completed') end
+  redis.call('HSET', flow, 'won' .. n, racers[won])
+  for m, alone in ipairs(told.x or {}) do
+    for _, loser in ipairs(m ~= won and alone or {}) do flow_lose(loser) end
+  end
+  flow_ended_now(n, 'c')
 end
 
 local function flow_look(n)
   if flow_at(n) ~= 'w' or f.state ~= 'running' or n == f.on_failure then return end
   local told = flow_node(n)
   if not told then return flow_fail(n) end
+  if told.k == 'first' then return flow_race(n, told) end
   if not flow_may_run(n, told) then return end
+  if told.k == 'sleep' or told.k == 'wait' then return flow_begin(n, told) end
   if f_maps[n] then flow_open_map(f_maps[n]) else flow_put(n, 'q') end
 end
 
@@ -348,7 +457,7 @@ local function flow_close()
     written[#written + 1] = name
     written[#written + 1] = string.format('%.0f', f[name])
   end
-  for _, name in ipairs({'order', 'undo', 'stuck', 'ends'}) do
+  for _, name in ipairs({'order', 'undo', 'stuck', 'ends', 'losing'}) do
     if f[name] then
       written[#written + 1] = name
       written[#written + 1] = f[name]

@@ -1,0 +1,155 @@
+"""Flows, steps, signals and follow-ups under test: their handlers, and the flows that producers start.
+
+Owns the shapes of the flows. What is derived from another task has a key that says so, as nobody asked for
+it: `flow:` of a node, `after:` of a follow-up.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from streamq import SignalTimeout, get_context
+from streamq.errors import StreamQError
+from tests.chaos.promises import DERIVED_KEYS, MEMOS
+from tests.chaos.tasks import Step, app, behave, policy
+
+FLOW, AFTER = DERIVED_KEYS
+CONDUCTS: Final = {"ok": 80, "slow": 8, "fail1": 8, "fail": 4, "crash1": 2}
+SHAPES: Final = ("chain", "diamond", "map", "group")
+
+
+@app.task(**policy())
+async def node(key: str, conduct: str, one: str = "", many: list[str] | None = None) -> str:
+    """A node, with the results of those before it."""
+    given = [*([one] if one else []), *(many or [])]
+    return await behave(Step(key, conduct, given=given))
+
+
+@app.task(**policy())
+async def source(key: str, conduct: str, items: list[str]) -> list[str]:
+    """A node that returns the list that a map goes over."""
+    await behave(Step(key, conduct, given=[]))
+    return items
+
+
+@app.task(**policy())
+async def leaf(item: str) -> str:
+    """A child of a map."""
+    key, _, conduct = item.partition("|")
+    return await behave(Step(key, conduct, given=[]))
+
+
+@app.task(**policy())
+async def stepping(key: str, conduct: str) -> str:
+    """Three steps, a sleep between them, and a signal that may come."""
+    step = Step(key, conduct)
+    try:
+        await _stepped(step)
+    except StreamQError:  # the server was away for too long, or the lease is lost
+        step.note("fail")
+        raise
+    return await behave(step)
+
+
+async def _stepped(step: Step) -> None:
+    context = get_context()
+
+    def effect(name: str) -> str:
+        step.note("did", step=name)
+        return f"{step.token}/{name}"
+
+    for name in MEMOS:
+        step.note("stepped", step=name, value=await context.step(name, effect, name))
+        if name == MEMOS[0]:
+            await context.sleep(0.2)
+    try:
+        value = await context.wait("go", timeout=1.5)
+    except SignalTimeout:
+        value = ""
+    step.note("waited", value=value)
+
+
+@app.task(**policy())
+async def parent(key: str, conduct: str) -> str:
+    """Two follow-ups, which exist if it completes."""
+    step, context = Step(key, conduct), get_context()
+    context.enqueue(child.bind(f"{AFTER}{key}:0", "ok"))
+    context.enqueue_many([child.bind(f"{AFTER}{key}:1", "fail1")])
+    return await behave(step)
+
+
+@app.task(**policy())
+async def child(key: str, conduct: str) -> str:
+    """A follow-up."""
+    return await behave(Step(key, conduct))
+
+
+TYPES: Final[dict[str, Any]] = {
+    "node": node, "source": source, "leaf": leaf, "stepping": stepping, "parent": parent, "child": child,
+}  # fmt: skip
+
+
+@dataclass
+class Shape:
+    """A flow to be started. nodes: by name, the names of those that it waits for; children: of a map."""
+
+    key: str
+    graph: Any
+    nodes: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    children: dict[str, int] = field(default_factory=dict[str, int])
+
+    @property
+    def noted(self) -> dict[str, Any]:
+        return {"key": self.key, "nodes": self.nodes, "children": self.children}
+
+
+def drawn(rng: random.Random, key: str) -> Shape:
+    """A flow of some shape, whose nodes behave as drawn."""
+    shape = Shape(f"{FLOW}{key}", app.flow(rng.choice(SHAPES)))
+    {"chain": _chain, "diamond": _diamond, "map": _map, "group": _group}[shape.graph.name](shape, rng)
+    if rng.random() < 0.5:
+        shape.graph.on_failure(node.bind(f"{shape.key}/failure", "ok"), name="failure")
+        shape.nodes["failure"] = []
+    return shape
+
+
+def _conduct(rng: random.Random) -> str:
+    return rng.choices(list(CONDUCTS), list(CONDUCTS.values()))[0]
+
+
+def _add(shape: Shape, rng: random.Random, name: str, *before: Any, **given: Any) -> Any:
+    shape.nodes[name] = [one.name for one in before]
+    return shape.graph.add(node.bind(f"{shape.key}/{name}", _conduct(rng), **given), name=name)
+
+
+def _chain(shape: Shape, rng: random.Random) -> None:
+    before = _add(shape, rng, "a")
+    for name in "bc":
+        before = _add(shape, rng, name, before, one=before.output)
+
+
+def _diamond(shape: Shape, rng: random.Random) -> None:
+    top = _add(shape, rng, "top")
+    left, right = (_add(shape, rng, name, top, one=top.output) for name in ("left", "right"))
+    _add(shape, rng, "join", left, right, many=[left.output, right.output])
+
+
+def _group(shape: Shape, rng: random.Random) -> None:
+    several = [_add(shape, rng, f"g{n}") for n in range(6)]
+    _add(shape, rng, "join", *several, many=[one.output for one in several])
+
+
+def _map(shape: Shape, rng: random.Random) -> None:
+    number = rng.choice([0, 3, 12])
+    items = [f"{shape.key}/each[{n}]|{_conduct(rng)}" for n in range(number)]
+    shape.nodes["each"], shape.children["each"] = [], number
+    if rng.random() < 0.5:
+        shape.nodes["list"] = []
+        shape.nodes["each"] = ["list"]
+        before = shape.graph.add(source.bind(f"{shape.key}/list", _conduct(rng), items), name="list")
+        each = shape.graph.map(leaf, before.output, name="each")
+    else:
+        each = shape.graph.map(leaf, items, name="each")
+    _add(shape, rng, "join", each, many=each.output)
