@@ -15,7 +15,7 @@ from streamq.calls.call import Call
 from streamq.keys import shard_keys
 from streamq.namespace import namespace_of
 from streamq.payloads.blob_store import Blobs, ListedBlob
-from streamq.payloads.blobs import folder
+from streamq.payloads.blobs import folder, is_name
 
 R = TypeVar("R")
 PAGE: Final = 100
@@ -50,7 +50,8 @@ class Sweep:
             for _ in range(PAGES):
                 names = await self._transport.run(calls.due(keys, now, PAGE))
                 if names:
-                    await asyncio.to_thread(self._store.delete, names)
+                    own = [name.decode() for name in names if is_name(name, self._folder)]
+                    await asyncio.to_thread(self._store.delete, own)
                     removed += await self._transport.run(calls.removed(keys, names))
                 if len(names) < PAGE:
                     break

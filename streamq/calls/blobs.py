@@ -15,13 +15,14 @@ LIVES: Final = 9_000_000_000_000_000
 """The time of the blob of a task that lives: see `lua/lib/blob_enter.lua`."""
 
 
-def due(s: ShardKeys, until_ms: int, limit: int) -> Call[list[str]]:
-    """Read the names of blobs that may be removed since before this time, longest first."""
+def due(s: ShardKeys, until_ms: int, limit: int) -> Call[list[bytes]]:
+    """Read the names of blobs that may be removed since before this time, longest first; whatever stands
+    there."""
     args = ("ZRANGE", s.blobs, "-inf", until_ms, "BYSCORE", "LIMIT", 0, limit)
-    return Call(None, (s.blobs,), args, lambda reply: [text(name) for name in reply])
+    return Call(None, (s.blobs,), args, list)
 
 
-def removed(s: ShardKeys, names: Sequence[str]) -> Call[int]:
+def removed(s: ShardKeys, names: Sequence[bytes]) -> Call[int]:
     """Forget blobs that are not in the store any more."""
     return Call(None, (s.blobs,), ("ZREM", s.blobs, *names), int)
 

@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 from streamq.errors import BlobStoreError, DecodeError, PayloadError
 from streamq.payloads.blob_store import BlobLost, Blobs, NoBlobs, blobs_of
 
+_NAME: Final = re.compile(rb"[A-Za-z0-9%_.@-]{1,300}(?:/[A-Za-z0-9%_.@-]{1,400}){2}")
 _BODY: Final = re.compile(
     rb"([A-Za-z0-9%_.@-]{1,300}(?:/[A-Za-z0-9%_.@-]{1,400}){2}) (\d{1,12}) (-|[0-9a-f]{32}) "
     rb"([A-Za-z0-9._-]{1,64})"
@@ -49,6 +50,11 @@ def folder(app: str, prefix: str) -> str:
 def new_name(app: str, prefix: str, task_type: str) -> str:
     """Return the name of a new blob: no other has it."""
     return f"{folder(app, prefix)}{folder(task_type, '')}{int(time.time()):x}-{os.urandom(16).hex()}"
+
+
+def is_name(name: bytes, begins: str) -> bool:
+    """Return whether it is the name of a blob in this folder: what another program wrote is not removed."""
+    return _NAME.fullmatch(name) is not None and name.startswith(begins.encode())
 
 
 def put(blobs: Blobs, name: str, stored: bytes, key: str, what: str) -> bytes:

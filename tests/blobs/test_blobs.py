@@ -292,6 +292,17 @@ async def test_what_a_dead_producer_left_is_swept(shop: Shop) -> None:
         await until(lambda: shop.seen == [BIG])
 
 
+async def test_a_name_of_another_program_leads_nowhere(shop: Shop, tmp_path: Path) -> None:
+    key = shard_keys("shop", 0).blobs
+    (tmp_path.parent / "other").write_text("not ours")
+    for name in ("../other", b"\xff\xfe", "streamq%3Aelse/plain/1-a", "a//b", "x" * 3000):
+        command(shop.url, "ZADD", key, 1000, name)
+    shop.plain.enqueue(BIG).cancel()
+    assert await shop.sweep() == 6  # those names, and the blob of the task
+    assert (shop.files, shop.book()) == ([], {})
+    assert (tmp_path.parent / "other").read_text() == "not ours"
+
+
 async def test_audit_tells_of_what_nobody_removes(shop: Shop) -> None:
     command(shop.url, "ZADD", shard_keys("shop", 0).blobs, 1000, "streamq%3Ashop/plain/1-a")
     shop.plain.enqueue("small")

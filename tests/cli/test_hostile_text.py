@@ -140,6 +140,7 @@ def lines(dead: str, ready: str, code: Path) -> list[list[str]]:
         ["types"], ["types", "list", BAD], ["types", "retire", BAD, "--yes"],
         ["keys", "audit"], ["keys", "audit", "--unused", BAD], ["keys", BAD],
         ["keys", "reseal", BAD, "--yes"],
+        ["blobs", "status"], ["blobs", "gc"], ["blobs", BAD], ["blobs", "status", "--older-than", BAD],
         ["dismiss", BAD], ["dismiss", "nobody"],
         ["migrate", "scan", str(code)], ["migrate", "scan", f"{code}/{BAD}"], ["migrate", BAD],
         ["schema", "export", BAD, BAD], ["schema", "check", APP, str(code / "old.json")],
