@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from streamq.audit import FaultCode as FaultCode
     from streamq.audit import Problem as Problem
     from streamq.audit import Repaired as Repaired
+    from streamq.blobs.files import FileBlobs as FileBlobs
+    from streamq.blobs.redis import RedisBlobs as RedisBlobs
+    from streamq.blobs.s3 import S3Blobs as S3Blobs
     from streamq.calls.call import Call as Call
     from streamq.client.task_event import EventKind as EventKind
     from streamq.client.task_event import TaskEvent as TaskEvent
@@ -53,6 +56,9 @@ if TYPE_CHECKING:
     from streamq.control.event_tail import Event as Event
     from streamq.control.event_tail import EventName as EventName
     from streamq.control.event_tail import Tail as Tail
+    from streamq.control.flow_pages import FlowChild as FlowChild
+    from streamq.control.flow_pages import FlowPage as FlowPage
+    from streamq.control.flow_pages import FlowPart as FlowPart
     from streamq.control.flows import AsyncFlows as AsyncFlows
     from streamq.control.flows import Flows as Flows
     from streamq.control.flows import FlowView as FlowView
@@ -79,6 +85,7 @@ if TYPE_CHECKING:
     from streamq.environment import Source as Source
     from streamq.errors import AttemptTimeout as AttemptTimeout
     from streamq.errors import AuthenticationFailed as AuthenticationFailed
+    from streamq.errors import BlobStoreError as BlobStoreError
     from streamq.errors import CannotListen as CannotListen
     from streamq.errors import DecodeError as DecodeError
     from streamq.errors import DuplicateTaskType as DuplicateTaskType
@@ -154,6 +161,7 @@ if TYPE_CHECKING:
     from streamq.options.checks import Duration as Duration
     from streamq.options.checks import Executor as Executor
     from streamq.options.checks import Extra as Extra
+    from streamq.options.checks import LogLevel as LogLevel
     from streamq.options.lane import Lane as Lane
     from streamq.options.lane import OnDead as OnDead
     from streamq.options.lane import StartRate as StartRate
@@ -171,6 +179,9 @@ if TYPE_CHECKING:
     from streamq.options.unique import OnConflict as OnConflict
     from streamq.options.unique import Unique as Unique
     from streamq.options.unique import Until as Until
+    from streamq.payloads.blob_store import Blobs as Blobs
+    from streamq.payloads.blob_store import BlobStore as BlobStore
+    from streamq.payloads.blob_store import ListedBlob as ListedBlob
     from streamq.payloads.compression import Compression as Compression
     from streamq.payloads.keyring import Key as Key
     from streamq.payloads.keyring import KeyRing as KeyRing
@@ -182,7 +193,9 @@ if TYPE_CHECKING:
     from streamq.probes.report import Report as Report
     from streamq.registry.handler import Handler as Handler
     from streamq.registry.registry import Registry as Registry
+    from streamq.registry.upcasting import MemoUpcaster as MemoUpcaster
     from streamq.registry.upcasting import Upcaster as Upcaster
+    from streamq.registry.upcasting import ValueUpcaster as ValueUpcaster
     from streamq.resources.declared import DependencyOverrides as DependencyOverrides
     from streamq.resources.declared import Provider as Provider
     from streamq.resources.depends import Depends as Depends
@@ -212,12 +225,16 @@ __all__, _named = lazy.names(__name__, {
     "client.task_event": ("EventKind", "TaskEvent"),
     "app.task_type": ("Decorator", "Sends", "TaskType"),
     "audit": ("Audit", "FaultCode", "Problem", "Repaired"),
+    "blobs.files": ("FileBlobs",),
+    "blobs.redis": ("RedisBlobs",),
+    "blobs.s3": ("S3Blobs",),
     "context": ("Context", "Enqueues", "get_context"),
     "control.action_log": ("Action", "Pause"),
     "control.admin": ("Admin", "AsyncAdmin", "Unlocked", "UnlockResult"),
     "control.dead_letter_actions": ("Resealed",),
     "control.dead_letters": ("DeadGroup", "DeadGroups", "DeadSelection"),
     "control.event_tail": ("AsyncTail", "Event", "EventName", "Tail"),
+    "control.flow_pages": ("FlowChild", "FlowPage", "FlowPart"),
     "control.flows": ("AsyncFlows", "Flows", "FlowView"),
     "heartbeat": ("WorkerInfo",),
     "control.inspector": ("AsyncInspector", "Inspector"),
@@ -233,7 +250,8 @@ __all__, _named = lazy.names(__name__, {
     "control.unique_locks": ("HolderState", "UniqueLock"),
     "daemon.daemon": ("Daemon",),
     "errors": (
-        "AttemptTimeout", "AuthenticationFailed", "CannotListen", "DecodeError", "DuplicateTaskType",
+        "AttemptTimeout", "AuthenticationFailed", "BlobStoreError", "CannotListen", "DecodeError",
+        "DuplicateTaskType",
         "DurabilityUnknown", "FlowCancelled", "FlowError", "FlowFailed", "IdempotencyConflict",
         "InvalidArguments", "InvalidDependency",
         "InvalidOption", "InvalidTaskId", "InvalidURL", "LeaseLost", "LifespanFailed", "OutcomeUnknown",
@@ -258,7 +276,7 @@ __all__, _named = lazy.names(__name__, {
         "CancelAnswer", "IdempotencyKey", "NewTask", "Priority", "SignalAnswer", "State", "TaskId",
     ),
     "options.batch": ("Batch",),
-    "options.checks": ("Durability", "Duration", "Executor", "Extra"),
+    "options.checks": ("Durability", "Duration", "Executor", "Extra", "LogLevel"),
     "options.lane": ("Lane", "OnDead", "StartRate"),
     "options.rate": ("RateLimit",),
     "options.schedule": ("Cron", "Every", "Misfire", "Overlap", "Schedule"),
@@ -266,6 +284,7 @@ __all__, _named = lazy.names(__name__, {
     "options.task": ("TaskOptions",),
     "options.typed": ("PerCall", "Policy"),
     "options.unique": ("OnConflict", "Unique", "Until"),
+    "payloads.blob_store": ("Blobs", "BlobStore", "ListedBlob"),
     "payloads.compression": ("Compression",),
     "payloads.keyring": ("KeyRing",),
     "probes.listen": ("Listen",),
@@ -292,7 +311,7 @@ _inner, _inner_named = lazy.names(__name__, {
     "probes.report": ("BacklogView", "Report"),
     "registry.handler": ("Handler",),
     "registry.registry": ("Registry",),
-    "registry.upcasting": ("Upcaster",),
+    "registry.upcasting": ("MemoUpcaster", "Upcaster", "ValueUpcaster"),
     "telemetry.counters": ("Snapshot",),
     "transport.sync_transport": ("SyncTransport",),
     "worker.assembly": ("Parts",),

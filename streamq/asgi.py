@@ -12,6 +12,9 @@ from typing import Any
 
 from streamq.app.app import StreamQ
 from streamq.errors import UsageError
+from streamq.sse import aevent_stream as event_stream
+
+__all__ = ["Lifespan", "event_stream", "lifespan"]
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
 

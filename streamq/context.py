@@ -65,13 +65,18 @@ class Home(Protocol):
         """Return the steps of an attempt that has made none yet."""
 
     def progress(self, task: Any, worker: str, done: float, total: float | None, text: str) -> None:
-        """Tell how far an attempt is."""
+        """Publish the progress of an attempt."""
 
     def emit(self, task: Any, worker: str, value: object) -> None:
-        """Tell a value of an attempt."""
+        """Publish a value of an attempt."""
+
+    def log(self, task: Any, worker: str, level: int, logger: str, message: str) -> bool:
+        """Tell a log record of an attempt, if its type shows records of this level; return whether it
+        does."""
+        ...
 
     def flush(self, task: Any) -> None:
-        """Send what an attempt told."""
+        """Send what an attempt has published."""
 
 
 class Context:
@@ -413,6 +418,13 @@ def store_cursors_sync(context: Context) -> None:
 def told(context: Context | None) -> bool:
     """Return whether an attempt told something to those who watch its task."""
     return context is not None and context._told  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+
+
+def log(context: Context, level: int, logger: str, message: str) -> None:
+    """Tell a log record of an attempt to those who watch its task, if its type shows such."""
+    home = context._home  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    if home is not None and home.log(context._task, context._worker, level, logger, message):  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        context._told = True  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
 
 def at_home(context: Context, home: Home | None, server: Any) -> Context:

@@ -25,6 +25,7 @@ a handler, nor Redis.
 | g | fence: grows with every start in an ordered lane | the lane is ordered |
 | k | how often the task was handed back by workers too old for it | it was |
 | y | node: flow, number, and what it needs of others (see `flows.needs`) | it is a node of a flow |
+| b | by: the id of the task whose handler enqueued it | it is a follow-up |
 | V | version of the payload | it is not 1 |
 | r | run: the name of a schedule, @, and the time that the run is for, ms | a schedule made it |
 
@@ -54,6 +55,8 @@ from streamq.payloads.pipeline import Pipeline, key_of, pipeline_of
 from streamq.payloads.pipeline import opened as opened_payload
 from streamq.payloads.stage import About
 
+PARENT: Final = "b"
+"""The field with the id of the task whose handler enqueued this one as a follow-up."""
 Failure = dict[str, Any]
 """An attempt's error as JSON; see `add_failure` for its names. One that another program wrote may hold
 anything."""

@@ -11,6 +11,7 @@ a worker without a feature hands such a task back for a worker that has it. Does
 | schedules | declares the recurring tasks of its code, and lists them in its heartbeat |
 | unique | releases the lock of a unique key when its task ends |
 | lanes | gives the slot of a task's lane back when the task ends |
+| blobs | gives the blob of a task's arguments free when the task ends, and reads it before |
 | flows | reads what a node of a flow needs of others, and lets those that wait for it run |
 | any other | supports this property of a policy, which its tasks carry |
 """
@@ -20,11 +21,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+BLOBS: Final = "blobs"
 FLOWS: Final = "flows"
 SCHEDULES: Final = "schedules"
 LANES: Final = "lanes"
 UNIQUE: Final = "unique"
-SPEAKS: Final = frozenset({"envelope:1", "payload:json", FLOWS, LANES, SCHEDULES, UNIQUE})
+SPEAKS: Final = frozenset({"envelope:1", "payload:json", BLOBS, FLOWS, LANES, SCHEDULES, UNIQUE})
 """The features of this release. Readers come before writers: a name is added here one release earlier."""
 
 

@@ -224,6 +224,9 @@ class ShardKeys:
     """Sorted set: flows by the time at which they are looked after next."""
     flow_names: str = _key("hash", closing="dropped")
     """Hash: `k<key>` -> the flow that was started with the key, and `i<flow>` -> the key."""
+    blobs: str = _key("zset")
+    """Sorted set: the names of blobs by the time from which each may be removed: see
+    `lua/lib/blob_claim.lua`."""
 
     def __init__(self, app: str, shard: int) -> None:
         base, end = shard_tag(app, shard), namespace_of(app).channels_end

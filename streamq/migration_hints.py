@@ -170,7 +170,7 @@ _MORE: Final = dict.fromkeys(["retries", "max_retries", "retry"], _COUNTS_ALL) |
 }
 _NO_OPTION: Final = _table({
     "a task's id is made by the server; idempotency_key names a task of yours": "task_id job_id message_id",
-    "each task type is a queue of its own: `streamq worker --types` chooses those that a worker serves":
+    'queue="..." of the task type is a label; `streamq worker --queues` chooses by it':
         "routing_key exchange broker channel",
     "get_context() in the handler returns the task's id and attempt": "bind pass_context context",
     "a task is settled when its handler has ended, always":

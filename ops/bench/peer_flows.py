@@ -85,7 +85,9 @@ def rate(system: System, kind: str, count: int, size: int) -> float | str:
             system.start(kind, count, size)
             wait_for(folder, 3 + count)
             marks = sorted(record.read(folder))[-count:]
-    except (Skipped, subprocess.TimeoutExpired) as why:
+    except subprocess.TimeoutExpired:
+        return f"not within {LIMIT:.0f} s"
+    except Skipped as why:
         return str(why)
     began, ended = marks[0][0], max(at for _, at in marks)
     return count * (size + 1) / ((ended - began) / 1e9)

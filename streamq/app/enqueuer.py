@@ -82,7 +82,7 @@ class Enqueuer:
 
     def enqueue(self, bound: Bound[R]) -> TaskHandle[R]:
         """Send one call. Raises what `TaskType.enqueue` does."""
-        if bound.route is None and not self._hooks.enqueue:
+        if bound.route is None and not self._hooks.enqueue and self._registry.blobs is None:
             name, shard = bound.handler.name, self._client.next_shard()
             [answer] = self._client.enqueue(name, shard, [bound.task])
             if isinstance(answer, EXISTS):
@@ -93,7 +93,7 @@ class Enqueuer:
 
     def aenqueue(self, bound: Bound[R]) -> Coroutine[object, None, TaskHandle[R]]:
         """Send one call, as `enqueue` does, from an event loop."""
-        plain = bound.route is None and not self._hooks.aenqueue
+        plain = bound.route is None and not self._hooks.aenqueue and self._registry.blobs is None
         return self._asend_plain(bound) if plain else self._asend_single(bound)
 
     async def _asend_plain(self, bound: Bound[R]) -> TaskHandle[R]:
@@ -110,6 +110,10 @@ class Enqueuer:
     def enqueue_many(self, bound: Iterable[Bound[R]]) -> list[TaskHandle[R]]:
         """Send calls; return their handles in order. Raises what `StreamQ.enqueue_many` does."""
         listed = checked(bound, self._registry.name, self._registry.handlers)
+        if self._registry.blobs is not None:
+            from streamq.app.offload import offloaded  # noqa: PLC0415 - few programs have blobs
+
+            listed = offloaded(listed, self._registry.name, self._registry.blobs)
         plain = self._next_shards(listed)
         batch = Batch(listed, plain or self._client.drive(self._route(listed)))
         handles = self._send_batch(batch, alone=len(listed) == 1)
@@ -138,6 +142,10 @@ class Enqueuer:
     async def aenqueue_many(self, bound: Iterable[Bound[R]]) -> list[TaskHandle[R]]:
         """Send calls, as `enqueue_many` does, from an event loop."""
         listed = checked(bound, self._registry.name, self._registry.handlers)
+        if self._registry.blobs is not None:
+            from streamq.app.offload import aoffloaded  # noqa: PLC0415 - as above
+
+            listed = await aoffloaded(listed, self._registry.name, self._registry.blobs)
         client = self._asyncs.current()
         plain = self._next_shards(listed)
         batch = Batch(listed, plain or await client.drive(self._route(listed)))

@@ -15,6 +15,7 @@ from streamq.app.batch import checked
 from streamq.app.bound_task import Bound
 from streamq.app.enqueuer import Enqueuer
 from streamq.app.handle import TaskHandle
+from streamq.envelope import PARENT
 from streamq.errors import InvalidOption, PayloadError
 from streamq.hooks import Enqueue, call_within
 from streamq.model.delivery import Delivery
@@ -45,7 +46,7 @@ class FollowUps:
         with self._lock:
             _check_bounds([one for one in before if isinstance(one, FollowUp)], listed)
             ids = [_local(task, len(before) + n, call.task) for n, call in enumerate(listed)]
-            tasks = self._within_hooks(listed, ids, task.shard)
+            tasks = [_by(task, one) for one in self._within_hooks(listed, ids, task.shard)]
             before += [
                 FollowUp(call.handler.name, local, new)
                 for call, local, new in zip(listed, ids, tasks, strict=True)
@@ -96,6 +97,11 @@ def _local(parent: Delivery, position: int, task: NewTask) -> str:
     text = f"{parent.id}/{parent.place}/{position}".encode()
     number = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 2
     return f"{LETTER[task.priority]}{parent.place[1:].partition('-')[0]}-{_OWN | number}"
+
+
+def _by(parent: Delivery, task: NewTask) -> NewTask:
+    """Return a follow-up that names its parent."""
+    return task._replace(fields=(*task.fields, (PARENT, str(parent.id).encode())))
 
 
 def _check_bounds(before: Sequence[FollowUp], calls: Sequence[Bound[Any]]) -> None:

@@ -25,6 +25,12 @@ from streamq.payloads.stage import About
 from streamq.registry.handler import sized
 from streamq.registry.registry import Registry
 
+LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+"""The numbers of the standard library's levels."""
+MOST_LOGS: Final = 100
+"""Log records of an attempt that one call sends; of more the first are left out, and their number is told."""
+LONGEST: Final = 2_000
+"""Characters of a log record's message."""
 INTERVAL: Final = 0.1
 """Seconds for which events are gathered."""
 MOST_BYTES: Final = 65_536
@@ -45,6 +51,16 @@ class _Told:
     def __init__(self, task: Delivery, worker: str, at: float = 0.0) -> None:
         self.task, self.worker, self.at = task, worker, at
         self.events: list[tuple[str, bytes]] = []
+        self.logs: list[tuple[str, bytes]] = []
+        self.left_out = 0
+
+    def log(self, data: bytes) -> None:
+        self.add("log", data)
+        self.logs.append(self.events[-1])
+        if len(self.logs) > MOST_LOGS:
+            first = self.logs.pop(0)
+            self.events = [one for one in self.events if one is not first]
+            self.left_out += 1
 
     def add(self, kind: str, data: bytes) -> None:
         if kind == "progress" and self.events and self.events[-1][0] == kind:
@@ -66,7 +82,7 @@ class Live:
         self._thread: threading.Thread | None = None
 
     def progress(self, task: Delivery, worker: str, done: float, total: float | None, text: str) -> None:
-        """Tell how far an attempt is."""
+        """Publish the progress of an attempt."""
         data = {
             "done": float(done),
             "total": None if total is None else float(total),
@@ -75,9 +91,20 @@ class Live:
         self._add(task, worker, "progress", self._stored(task, orjson.dumps(data)))
 
     def emit(self, task: Delivery, worker: str, value: object) -> None:
-        """Tell a value. Raises PayloadError if it is no JSON, or too long."""
+        """Publish a value. Raises PayloadError if it is not JSON, or too long."""
         raw = sized(encode(value, what="the emitted value"), MOST_BYTES, "the emitted value")
         self._add(task, worker, "value", self._stored(task, raw))
+
+    def log(self, task: Delivery, worker: str, level: int, logger: str, message: str) -> bool:
+        """Tell a log record, if the type shows records of this level; return whether it does."""
+        handler = self._registry.handlers.get(task.type)
+        wanted = None if handler is None else handler.options.logs
+        if wanted is None or level < LEVELS[wanted]:
+            return False
+        name = next((name for name in reversed(LEVELS) if level >= LEVELS[name]), "debug")
+        told = {"level": name, "logger": clean(logger[:200]), "message": clean(message[:LONGEST])}
+        self._add(task, worker, "log", self._stored(task, orjson.dumps(told)))
+        return True
 
     def _stored(self, task: Delivery, raw: bytes) -> bytes:
         pipeline, name = self._registry.pipeline, self._registry.name
@@ -98,7 +125,10 @@ class Live:
             told = self._told.get(key)
             if told is None:
                 told = self._told[key] = _Told(task, worker)
-            told.add(kind, data)
+            if kind == "log":
+                told.log(data)
+            else:
+                told.add(kind, data)
             if self._thread is None or not self._thread.is_alive():  # also after a fork
                 self._thread = threading.Thread(target=self._serve, name="streamq-live", daemon=True)
                 self._thread.start()
@@ -128,7 +158,12 @@ class Live:
     def _send(self, told: _Told) -> None:
         task = told.task
         keys = type_keys(self._registry.name, task.shard, task.type)
-        call = live_calls.emit(keys, told.worker, task.place, task.local, task.attempt, told.events)
+        events = told.events
+        if told.left_out:
+            words = f"{told.left_out:,} records before these are left out"
+            first = orjson.dumps({"level": "warning", "logger": "streamq", "message": words})
+            events = [("log", self._stored(task, first)), *events]
+        call = live_calls.emit(keys, told.worker, task.place, task.local, task.attempt, events)
         with suppress(RedisError):  # nobody is owed an event: the task goes on without
             if not self._enqueuer.drive(ask(call, PATIENCE)):  # it is another worker's by now
                 with self._lock:

@@ -5,6 +5,7 @@ Owns nothing but that: what a watcher sees is in `client.live`.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterator
 
 from streamq import blocking
@@ -28,20 +29,36 @@ class TaskEvents:
 
     def __iter__(self) -> Iterator[TaskEvent]:
         blocking.refuse("for event in handle.events()", "async for event in handle.events()")
+        for event in self.ticking(None):
+            if event is not None:
+                yield event
+
+    def ticking(self, silence: float | None) -> Iterator[TaskEvent | None]:
+        """Iterate in plain code, with None after so many seconds in which nothing came."""
         background = self._client.background()
         watches: list[AsyncGenerator[TaskEvent]] = []
+        coming: list[asyncio.Future[TaskEvent | None]] = []
 
-        async def step(waiting: Waiting) -> TaskEvent | None:
+        async def step(waiting: Waiting) -> tuple[bool, TaskEvent | None]:
             if not watches:
                 watches.append(self._watch(waiting))
-            return await anext(watches[0], None)
+            if not coming:
+                coming.append(asyncio.ensure_future(anext(watches[0], None)))
+            done, _ = await asyncio.wait(coming, timeout=silence)
+            return (True, coming.pop().result()) if done else (False, None)
 
         async def close(_: Waiting) -> None:
-            for one in watches:
-                await one.aclose()
+            for one in coming:
+                one.cancel()
+                await asyncio.wait([one])
+            for watch in watches:
+                await watch.aclose()
 
         try:
-            while (event := background.wait(step)) is not None:
+            while True:
+                came, event = background.wait(step)
+                if came and event is None:
+                    return
                 yield event
         finally:
             background.wait(close)

@@ -273,6 +273,29 @@ def due(s: ShardKeys, until_ms: int, limit: int, offset: int = 0) -> Call[list[s
     return Call(None, (s.flows,), args, lambda reply: list(map(text, reply)))
 
 
+def listed(s: ShardKeys, limit: int = 0) -> Call[list[str]]:
+    """Return flows of a shard, those that are looked after next first; all without a limit."""
+    args = ("ZRANGE", s.flows, 0, limit - 1)
+    return Call(None, (s.flows,), args, lambda reply: list(map(text, reply)))
+
+
+def listed_last(s: ShardKeys, limit: int, least_ms: int = 0, most_ms: int = 10**15) -> Call[list[str]]:
+    """Return flows of a shard, those that are looked after last first, within these times."""
+    args = ("ZRANGE", s.flows, most_ms, least_ms, "BYSCORE", "REV", "LIMIT", 0, limit)
+    return Call(None, (s.flows,), args, lambda reply: list(map(text, reply)))
+
+
+def edge(s: ShardKeys, number: int, *, last: bool) -> Call[list[Reply]]:
+    """Read flows with the times at which they are looked after: those that are next, or last."""
+    args = ("ZRANGE", s.flows, 0, number - 1, *(("REV",) if last else ()), "WITHSCORES")
+    return Call(None, (s.flows,), args, list)
+
+
+def number_of_flows(s: ShardKeys) -> Call[int]:
+    """Return how many flows of a shard are stored."""
+    return Call(None, (s.flows,), ("ZCARD", s.flows), int)
+
+
 def next_look(s: ShardKeys) -> Call[int | None]:
     """Return when the first flow is to be looked after, in ms since the epoch."""
     return Call(
@@ -283,9 +306,10 @@ def next_look(s: ShardKeys) -> Call[int | None]:
     )
 
 
-def listed(s: ShardKeys) -> Call[list[str]]:
-    """Return all flows of a shard."""
-    return Call(None, (s.flows,), ("ZRANGE", s.flows, 0, -1), lambda reply: list(map(text, reply)))
+def listed_from(s: ShardKeys, first: int, number: int) -> Call[list[str]]:
+    """Return flows of a shard, from this place on."""
+    args = ("ZRANGE", s.flows, first, first + number - 1)
+    return Call(None, (s.flows,), args, lambda reply: list(map(text, reply)))
 
 
 def named(s: ShardKeys, key: str) -> Call[str]:

@@ -18,7 +18,7 @@ from typing import Any
 from streamq import environment
 from streamq.cli import target
 from streamq.cli.output import write_message
-from streamq.dashboard import dashboard, several, waiting
+from streamq.dashboard import dashboard, several, trace_links, waiting
 from streamq.dashboard.auth import LoginLink, parse
 from streamq.dashboard.login_texts import TOKEN
 from streamq.dashboard.security import LOOPBACK_NAMES
@@ -63,6 +63,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--secure-cookies", action="store_true", help="browsers use TLS to reach it, through a proxy"
     )
+    parser.add_argument(
+        "--trace-url",
+        metavar="URL",
+        help="where traces are shown, with {trace_id} in it (default: STREAMQ_TRACE_URL)",
+    )
     parser.add_argument("--root-path", default="", help="the path under which a proxy publishes it")
 
 
@@ -96,6 +101,7 @@ def _site(args: argparse.Namespace, entries: list[Any], hosts: list[str] | None)
         "read_only": args.read_only,
         "redact": tuple(args.redact),
         "hide_payloads": args.hide_payloads,
+        "trace_url": trace_links.check(args.trace_url or environment.TRACE_URL.get()),
     }
     security: dict[str, Any] = {
         "auth": entries,

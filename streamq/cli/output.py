@@ -29,6 +29,24 @@ def write_lines(*rows: str) -> None:
     _write(sys.stdout, "".join(f"{printable.line(row)}\n" for row in rows))
 
 
+_OVER: Final = [False]
+"""Whether the last line of the terminal is one to write over."""
+
+
+def write_over(text: str) -> None:
+    """Write a line on a terminal in the place of the one that this wrote before; '' ends that one, if there
+    is any."""
+    if not text:
+        if _OVER[0]:
+            _OVER[0] = False
+            _write(sys.stdout, "\n")
+        return
+    _OVER[0] = True
+    room = columns(sys.stdout) - 1
+    _write(sys.stdout, f"\r\x1b[K{printable.line(text)[:room]}")
+    sys.stdout.flush()
+
+
 def write_text(text: str) -> None:
     """Write a text of several lines on stdout."""
     _write(sys.stdout, printable.lines(text))

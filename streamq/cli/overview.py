@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
 from typing import Final
 
 from streamq.calls import question as question_calls
 from streamq.cli.target import Target
+from streamq.client.task_event import TaskEvent
 from streamq.control.action_log import Pause
 from streamq.control.inspector import Inspector
 from streamq.control.overview import Totals, TypeStats, TypeSummary, totals
@@ -30,6 +32,8 @@ RECENT: Final = 5
 them."""
 SLOW: Final = 5.0
 """Seconds between two reads of what changes slowly or costs more."""
+WATCHED: Final = 5
+"""Running tasks whose progress is read."""
 WINDOW: Final = 10.0
 """Seconds over which rates are computed from the counters, in an overview that is updated."""
 
@@ -64,6 +68,8 @@ class Overview:
     daemons: list[WorkerInfo] | None
     faults: list[str]
     missing_shards: tuple[int, ...] = ()
+    progress: dict[str, TaskEvent] = field(default_factory=dict[str, "TaskEvent"])
+    """By the ids of the tasks that have run longest, where their handlers told it."""
 
     def as_object(self) -> dict[str, object]:
         """Return the overview as JSON shows it."""
@@ -78,11 +84,24 @@ class Overview:
             "daemons": _objects(self.daemons),
             "faults": self.faults,
             "missing_shards": list(self.missing_shards),
+            "progress": {name: asdict(told) for name, told in self.progress.items()},
         }
 
 
 def _objects(processes: list[WorkerInfo] | None) -> list[dict[str, object]] | None:
     return None if processes is None else [asdict(one) for one in processes]
+
+
+def _running_longest(workers: Iterable[WorkerInfo]) -> list[str]:
+    """Return the ids of some tasks that run, those that began first."""
+    running = [one.details.get("running") for one in workers if one.alive]
+    tasks = [task for listed in running if isinstance(listed, list) for task in listed]
+    known = [
+        (task["since_ms"], str(task.get("id")))
+        for task in tasks
+        if isinstance(task, dict) and isinstance(task.get("since_ms"), int)
+    ]
+    return [name for _, name in sorted(known)[:WATCHED]]
 
 
 @dataclass(slots=True)
@@ -125,6 +144,8 @@ class Watch:
             slow = self._slow = self._read_slow(inspector, [one.type for one in stats], now)
         self._count(now, stats)
         types = [self._summary(one, slow) for one in stats]
+        workers = unless_unreachable(inspector.workers)
+        longest = _running_longest(workers or ())
         return Overview(
             app=self._found.app,
             at_ms=inspector.now_ms(),
@@ -132,9 +153,10 @@ class Watch:
             totals=totals(types),
             types=types,
             more_types=more,
-            workers=unless_unreachable(inspector.workers),
+            workers=workers,
             daemons=slow.daemons,
             faults=inspector.faults,
+            progress=unless_unreachable(lambda: inspector.progress(longest)) or {},
         )
 
     def _read_slow(self, inspector: Inspector, types: list[str], now: float) -> _Slow:

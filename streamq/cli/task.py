@@ -9,6 +9,7 @@ cancelled and expired ones newest first over all shards, completed ones newest f
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import asdict
 from typing import Final
 
@@ -19,11 +20,12 @@ from streamq.cli.output import (
     write_json,
     write_lines,
     write_message,
+    write_over,
     write_pairs,
     write_table,
 )
 from streamq.client.task_event import TaskEvent
-from streamq.control.formatting import age, duration, moment
+from streamq.control.formatting import age, bar, duration, moment
 from streamq.control.task_info import TaskInfo
 from streamq.control.task_list import MOST_ROWS
 from streamq.control.task_rows import TaskFilter, TaskRow
@@ -147,6 +149,7 @@ def _follow(found: target.Target, args: argparse.Namespace) -> int:
             else:
                 write_event(event)
     finally:
+        write_over("")
         app.close()
     return OK
 
@@ -154,15 +157,23 @@ def _follow(found: target.Target, args: argparse.Namespace) -> int:
 def write_event(event: TaskEvent) -> None:
     """Write an event of a task for people."""
     text = progress_text(event) if event.kind == "progress" else f"{event.value}"
+    if event.kind == "log":
+        text = f"{event.level:<7}  {event.logger}: {event.text}"
     attempt = f"attempt {event.attempt}  " if event.attempt else ""
-    write_lines(f"{attempt}{event.kind}  {text}")
+    line = f"{attempt}{event.kind}  {text}"
+    if event.kind == "progress" and sys.stdout.isatty():
+        write_over(line)  # a bar that grows in its place
+        return
+    write_over("")
+    write_lines(line)
 
 
 def progress_text(event: TaskEvent) -> str:
-    """Return how far a task is, as in `30 of 60 (50 %) resizing`."""
+    """Return how far a task is, as in `[##########..........] 30 of 60 (50 %) resizing`."""
+    drawn = bar(event.done, event.total)
     of = "" if event.total is None else f" of {event.total:g}"
     share = f" ({event.done / event.total:.0%})" if event.total else ""
-    return f"{event.done:g}{of}{share}{' ' if event.text else ''}{event.text}"
+    return f"{drawn}{' ' if drawn else ''}{event.done:g}{of}{share}{' ' if event.text else ''}{event.text}"
 
 
 def as_object(info: TaskInfo) -> dict[str, object]:

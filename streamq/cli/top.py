@@ -18,6 +18,7 @@ from streamq.cli import target
 from streamq.cli.layout import Block, Line, Table, fitted, plain
 from streamq.cli.output import WIDE, columns, draws, write_json, write_lines, write_note
 from streamq.cli.overview import Overview, Watch
+from streamq.cli.task import progress_text
 from streamq.control.action_log import Pause
 from streamq.control.formatting import age, duration, moment, rate, size
 from streamq.control.overview import TypeSummary
@@ -87,7 +88,7 @@ def page(seen: Overview, rows: int = _EVERYTHING, width: int = WIDE) -> list[Blo
     """Return the page; types are left out until it fits in this many rows, and columns until it fits in this
     width."""
     above = [line for block in (*_head(seen, width), *_warnings(seen)) for line in _folded(block, width)]
-    below = [*_workers(seen, width), *_daemons(seen, width)]
+    below = [*_workers(seen, width), *_progress(seen, width), *_daemons(seen, width)]
     room = rows - len(plain([*above, *below])) - 2
     return [*above, Line(""), *_types(seen, max(3, room), width), Line(""), *below]
 
@@ -170,6 +171,12 @@ def _worker(one: WorkerInfo, now_ms: int) -> list[object]:
     state = ("draining" if details.get("draining") else "alive") if one.alive else "silent"
     busy = f"{details.get('running_count', '-')}/{details.get('concurrency', '-')}"
     return [one.name, state, busy, f"{age(one.last_beat_age)} ago", _running(details.get("running"), now_ms)]
+
+
+def _progress(seen: Overview, width: int) -> list[Block]:
+    """Return how far the tasks are that have run longest, where they tell it."""
+    lines = [f"{name}  {progress_text(told)}" for name, told in seen.progress.items()]
+    return [Line(""), *(Line(line[:width]) for line in lines)] if lines else []
 
 
 def _running(running: object, now_ms: int) -> str:

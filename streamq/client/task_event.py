@@ -17,17 +17,18 @@ from streamq.model.task import TaskId
 from streamq.payloads.pipeline import opened
 from streamq.payloads.stage import About
 
-EventKind = Literal["progress", "value", "end"]
-_KINDS: Final[dict[str, EventKind]] = {"progress": "progress", "value": "value"}
+EventKind = Literal["progress", "value", "log", "end"]
+_KINDS: Final[dict[str, EventKind]] = {"progress": "progress", "value": "value", "log": "log"}
 
 
 @dataclass(frozen=True, slots=True)
 class TaskEvent:
     """What a task told, or its end.
 
-    id: to go on from with `after`; '' of the end. kind: progress, value or end. attempt: that told it; what
-    earlier attempts told is superseded. value: of `emit`; of the end the state, such as "completed". done,
-    total, text: of `progress`.
+    id: to go on from with `after`; '' of the end. kind: progress, value, log or end. attempt: that told it;
+    what earlier attempts told is superseded. value: of `emit`; of the end the state, such as "completed".
+    done, total: of `progress`. text: of `progress`, and the message of a log record. level, logger: of a log
+    record.
     """
 
     id: str
@@ -37,6 +38,8 @@ class TaskEvent:
     done: float = 0.0
     total: float | None = None
     text: str = ""
+    level: str = ""
+    logger: str = ""
 
 
 def latest_progress(newest_first: Iterable[Row], app: str, task: TaskId) -> TaskEvent | None:
@@ -54,14 +57,19 @@ def event_of(row: Row, app: str, task: TaskId) -> TaskEvent | None:
         return None
     if kind == "value":
         return TaskEvent(row.id, kind, row.attempt, value)
-    if kind != "progress" or not isinstance(value, dict):
+    if not isinstance(value, dict):
         return None
-    done, total, text = value.get("done"), value.get("total"), value.get("text")
+    if kind == "log":
+        level, logger, message = (str(value.get(name) or "") for name in ("level", "logger", "message"))
+        return TaskEvent(row.id, kind, row.attempt, text=message, level=level, logger=logger)
+    if kind != "progress":
+        return None
+    done, total = value.get("done"), value.get("total")
     return TaskEvent(
         row.id,
         kind,
         row.attempt,
         done=float(done) if isinstance(done, int | float) else 0.0,
         total=float(total) if isinstance(total, int | float) else None,
-        text=str(text or ""),
+        text=str(value.get("text") or ""),
     )

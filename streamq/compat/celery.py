@@ -14,7 +14,7 @@ time limit. Its options are those of `@app.task`.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NoReturn, ParamSpec, TypeVar, Unpack, overload
 
 from streamq.app.app import StreamQ
@@ -24,7 +24,7 @@ from streamq.errors import InvalidOption, UsageError
 from streamq.migration_hints import TABLES, option_hint
 from streamq.model.task import Priority, State
 from streamq.options.checks import Duration
-from streamq.options.table import PER_CALL
+from streamq.options.table import PER_CALL, POLICY
 from streamq.options.task import task_options
 from streamq.options.typed import PerCall, Policy
 
@@ -58,7 +58,7 @@ class AsyncResult(Generic[R_co]):
     if not TYPE_CHECKING:  # type checkers would accept every name as an attribute
 
         def __getattr__(self, name: str) -> NoReturn:
-            _missing(self, "TaskHandle", name)
+            _missing(self, "TaskHandle", "RESULT_ATTRIBUTES", name)
 
     @property
     def id(self) -> str:
@@ -113,7 +113,7 @@ class SharedTask(Generic[P, R]):
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> NoReturn:
-            _missing(self, "TaskType", name)
+            _missing(self, "TaskType", "TASK_ATTRIBUTES", name)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Run the function in this process."""
@@ -140,13 +140,13 @@ class SharedTask(Generic[P, R]):
         *,
         countdown: float | None = None,
         eta: datetime | None = None,
-        expires: float | None = None,
+        expires: float | datetime | None = None,
         priority: Priority | None = None,
         task_id: str | None = None,
         **others: object,
     ) -> AsyncResult[R]:
-        """Send one task. countdown, expires: seconds. eta: with a time zone. priority: "high", "normal" or
-        "low". task_id: an idempotency key; the id is made by the server.
+        """Send one task. countdown: seconds. eta: with a time zone. expires: seconds from now, or a time.
+        priority: "high", "normal" or "low". task_id: an idempotency key; the id is made by the server.
 
         Raises InvalidOption for every other option of Celery's, with streamq's word for it.
         """
@@ -155,7 +155,7 @@ class SharedTask(Generic[P, R]):
         given: PerCall = {
             "delay": countdown,
             "at": eta,
-            "expires": expires,
+            "expires": _life(expires, countdown, eta),
             "priority": priority,
             "idempotency_key": task_id,
         }
@@ -234,17 +234,49 @@ def shared_task(*, name: str | None = None, **policy: Unpack[Policy]) -> SharedD
 def shared_task(function: Any = None, /, *, name: str | None = None, **policy: Any) -> Any:
     """Define a shared task: `@shared_task`, or with options of `@app.task`. Its name is `module.function`, as
     Celery's is. Raises InvalidOption for an option of Celery's, with streamq's word for it."""
+    for option in policy:
+        if option not in POLICY and (word := _words("TASK").get(option)):
+            raise InvalidOption(f"@shared_task has no option {option!r}: {word}")
     task_options(policy)  # a wrong option is told in this line, not where the app is attached
     decorator = SharedDecorator(name, policy)  # type: ignore[arg-type]
     return decorator if function is None else decorator(function)
 
 
+def _life(expires: float | datetime | None, countdown: float | None, eta: datetime | None) -> float | None:
+    """Return the seconds that a task may wait once it is due: Celery counts from the call, streamq from then.
+    Raises InvalidOption for times without a zone, and if the task would never run."""
+    if expires is None:
+        return None
+    left = _seconds_until(expires, "expires")
+    due = countdown if countdown is not None else 0.0 if eta is None else max(0.0, _seconds_until(eta, "eta"))
+    if left <= due:
+        raise InvalidOption(f"expires={expires!r} is over before the task is due: it would never run")
+    return left - due
+
+
+def _seconds_until(moment: float | datetime, name: str) -> float:
+    if not isinstance(moment, datetime):
+        return moment
+    if moment.tzinfo is None:
+        raise InvalidOption(f"{name}={moment!r} has no time zone: write datetime.now(UTC) + timedelta(...)")
+    return (moment - datetime.now(UTC)).total_seconds()
+
+
+def _words(table: str) -> Mapping[str, str]:
+    from streamq.compat import celery_words  # noqa: PLC0415 - a name that is missing is rare
+
+    words: Mapping[str, str] = getattr(celery_words, table)
+    return words
+
+
 def _word_for(option: str) -> str:
     """Return what to write instead of an option: those of a call are given to the task type."""
+    if word := _words("CALL").get(option):
+        return word
     hint = option_hint(option, sorted(PER_CALL))
     return hint.replace("did you mean", "task_type.options(...).enqueue(...) has")
 
 
-def _missing(owner: object, table: str, name: str) -> NoReturn:
-    hint = TABLES[table].get(name)
+def _missing(owner: object, table: str, more: str, name: str) -> NoReturn:
+    hint = TABLES[table].get(name) or _words(more).get(name)
     raise AttributeError(f"{type(owner).__name__} has no attribute {name!r}" + (f": {hint}" if hint else ""))

@@ -7,32 +7,34 @@ Owns the list of operations, each written once for `Flows` and for `AsyncFlows`.
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Self
 
 from streamq.calls import flows as calls
 from streamq.calls import producer as producer_calls
 from streamq.calls import question as question_calls
-from streamq.calls.call import R
+from streamq.calls.flows import InboxRow
 from streamq.client import signals
+from streamq.control import flow_pages
 from streamq.control.action_log import note, user
 from streamq.control.facade import AsyncFacade, Facade, SyncFacade, operation
-from streamq.control.unreadable import Damaged, Unreadable, describe_fault, is_data_fault
+from streamq.control.flow_pages import STUCK_MS, FlowChild, FlowPage, FlowPart, whole_flow
+from streamq.control.task_info import TaskInfo
+from streamq.control.unreadable import Unreadable
 from streamq.errors import ServerError
 from streamq.flow import Flow, ask
 from streamq.flows import actions, reading
 from streamq.flows.flow_id import FlowId
 from streamq.flows.inputs import Failure, cause_of, stuck_in
 from streamq.flows.naming import about_signal
-from streamq.flows.reading import FlowInfo, NodeInfo
+from streamq.flows.reading import FlowInfo, FlowState, NodeInfo, NodeState
 from streamq.keys import ShardKeys, shard_keys
 from streamq.model.task import SignalAnswer
+from streamq.namespace import with_ring
 from streamq.payloads.pipeline import pipeline_for
 from streamq.payloads.ring import ring_of
-
-STUCK_MS: Final = 60_000
-"""Ms after which a row of the inbox that nobody has taken says that flows do not go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,24 +65,72 @@ class FlowDesk(Facade):
 
     @operation
     def all(self) -> Flow[list[FlowInfo]]:
-        """Return all flows that are stored, the newest first."""
+        """Return all flows that are stored, the newest first; `page` returns so many at once."""
         found: list[FlowInfo] = []
         look = Unreadable()
         for s in (yield from self._every()):
             try:
-                for local in (yield from look.ask(calls.listed(s), list[str])):
-                    found += yield from _listed(s, local, look)
+                if (yield from look.ask(calls.listed_from(s, 0, 1), list[str])):
+                    for local in (yield from reading.every(s)):
+                        found += yield from flow_pages.listed(s, local, look)
             except ServerError as error:  # of another cause
                 look.note(str(error))
         self.faults = tuple(look.faults)
-        found = [one for one in found if one.state != "unknown"]
         return sorted(found, key=lambda one: (one.started_ms, one.id), reverse=True)
+
+    def without_keys(self) -> Self:
+        """Return the same, which shows of what is sealed only that it is."""
+        found = copy.copy(self)
+        found._app = with_ring(self._app, None)  # noqa: SLF001 - its own class
+        return found
+
+    @operation
+    def pulse(self) -> Flow[list[object]]:
+        """Return something that differs soon after a flow has started or ended."""
+        found: list[object] = []
+        for s in (yield from self._every()):
+            found += yield from ask(calls.edge(s, 20, last=False))
+            found += yield from ask(calls.edge(s, 20, last=True))
+        return found
+
+    @operation
+    def page(self, state: FlowState | None = None, *, cursor: str = "", limit: int = 50) -> Flow[FlowPage]:
+        """Return a page of the flows in a state, or in any, the newest first. Raises UsageError for an
+        invalid cursor."""
+        shards = yield from self._every()
+        return (yield from flow_pages.page(shards, state, cursor, max(1, min(limit, 1000))))
+
+    @operation
+    def troubled(self, limit: int = 5) -> Flow[tuple[list[FlowInfo], list[FlowInfo]]]:
+        """Return flows that run but do not go on, and those that failed last: at most `limit` of each."""
+        return (yield from flow_pages.troubled((yield from self._every()), limit))
+
+    @operation
+    def part(self, flow_id: str, first: int | None = None) -> Flow[FlowPart]:
+        """Return one flow with about 1,000 of its nodes, from the number `first` on; without that, those
+        with the node that failed first. Raises UnknownFlow, and Damaged as `get` does."""
+        flow, s = self._of(flow_id)
+        return (yield from whole_flow(s, flow.local, flow_pages.part(s, flow, first)))
+
+    @operation
+    def children(
+        self, flow_id: str, node: int, state: NodeState | None = None, *, first: int = 0, limit: int = 50
+    ) -> Flow[tuple[list[FlowChild], int]]:
+        """Return children of a map (the number of its node), those in a state or all, from an index on; and
+        the index that the next page begins with, -1 at the end. Raises Damaged as `get` does."""
+        flow, s = self._of(flow_id)
+        return (yield from whole_flow(s, flow.local, flow_pages.children(s, flow, node, state, first, limit)))
+
+    @operation
+    def node_of(self, task: TaskInfo) -> Flow[tuple[str, str] | None]:
+        """Return the id of the flow that a task is a node of, and the node's name; None if it is of none."""
+        return (yield from flow_pages.node_of(self._app, task))
 
     @operation
     def get(self, flow_id: str) -> Flow[FlowView]:
         """Return one flow with its nodes. Raises UnknownFlow, and Damaged if a key of it cannot be read."""
         flow, s = self._of(flow_id)
-        return (yield from _whole(s, flow.local, _view(s, flow)))
+        return (yield from whole_flow(s, flow.local, _view(s, flow)))
 
     @operation
     def cancel(self, flow_id: str, *, undo: bool = True) -> Flow[bool]:
@@ -88,7 +138,7 @@ class FlowDesk(Facade):
         UnknownFlow, and Damaged as `get` does."""
         flow, s = self._of(flow_id)
         told = note(self._by or user(), "cancel flow", str(flow))
-        return (yield from _whole(s, flow.local, actions.cancel(s, flow, told, undo=undo)))
+        return (yield from whole_flow(s, flow.local, actions.cancel(s, flow, told, undo=undo)))
 
     @operation
     def retry(self, flow_id: str, *, start: Sequence[str] = ()) -> Flow[bool]:
@@ -97,7 +147,9 @@ class FlowDesk(Facade):
         completed. Raises UnknownFlow, UsageError for an unknown name, and Damaged as `get` does."""
         flow, s = self._of(flow_id)
         told = note(self._by or user(), "retry flow", str(flow))
-        return (yield from _whole(s, flow.local, actions.retry(s, flow, note=told, reads=False, start=start)))
+        return (
+            yield from whole_flow(s, flow.local, actions.retry(s, flow, note=told, reads=False, start=start))
+        )
 
     @operation
     def signal(self, flow_id: str, name: str, value: object = None) -> Flow[SignalAnswer]:
@@ -107,16 +159,18 @@ class FlowDesk(Facade):
         sealed = ring_of(self._app) is not None
         told = note(self._by or user(), "signal flow", f"{flow} {signals.checked_name(name)}")
         raw = signals.sealed_value(value, pipeline_for(None, sealed=sealed), about_signal(s, flow.local))
-        return (yield from _whole(s, flow.local, actions.signal(s, flow, name, raw, told)))
+        return (yield from whole_flow(s, flow.local, actions.signal(s, flow, name, raw, told)))
 
     @operation
-    def left_behind(self) -> Flow[int]:
-        """Return how many ends of nodes have waited in an inbox for a minute: nobody lets flows go on."""
-        number, look = 0, Unreadable()
+    def left_behind(self) -> Flow[dict[str, int]]:
+        """Return the flows of which ends of nodes have waited in an inbox for a minute, by local id, each
+        with how many: nobody lets them go on. At most 1,000 ends of a shard are looked at."""
+        found, look = Counter[str](), Unreadable()
         for s in (yield from self._every()):
             now = yield from ask(question_calls.now(s.inbox))
-            number += len((yield from look.ask(calls.inbox(s, now - STUCK_MS, 1000), list)))
-        return number
+            rows = yield from look.ask(calls.inbox(s, now - STUCK_MS, 1000), list[InboxRow])
+            found.update(row.flow for row in rows)
+        return dict(found)
 
     def _every(self) -> Flow[list[ShardKeys]]:
         """Return the shards that may have flows."""
@@ -137,26 +191,6 @@ def _view(s: ShardKeys, flow: FlowId) -> Flow[FlowView]:
     failure = (yield from cause_of(s, flow.local)) if head.cause else None
     stuck = (yield from stuck_in(s, flow.local)) if head.state == "stuck" else None
     return FlowView(head, nodes, failure, path_of(nodes), stuck)
-
-
-def _listed(s: ShardKeys, local: str, look: Unreadable) -> Flow[list[FlowInfo]]:
-    """Return a flow for a list; if its record cannot be read, note that: the others are listed."""
-    try:
-        return [(yield from _whole(s, local, reading.head(s, local)))]
-    except Damaged as error:
-        look.note(str(error))
-        return []
-
-
-def _whole(s: ShardKeys, local: str, steps: Flow[R]) -> Flow[R]:
-    """Carry out the steps of one flow. Raises Damaged, which names the key, if stored data cannot be read."""
-    try:
-        return (yield from steps)
-    except ServerError as error:
-        if not is_data_fault(error):
-            raise
-        keys = [s.flow(local), s.flow_states(local), s.flow_results(local, 0)]
-        raise Damaged(f"flow {local} {(yield from describe_fault(keys, error))}") from None
 
 
 def path_of(nodes: list[NodeInfo]) -> list[str]:

@@ -60,6 +60,14 @@ def rate(value: float | None) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
 
+def bar(done: float, total: float | None, width: int = 20) -> str:
+    """Return how much is done as a bar of text: [########............]; "" without a total."""
+    if not total or total < 0:
+        return ""
+    full = round(min(1.0, max(0.0, done / total)) * width)
+    return f"[{'#' * full}{'.' * (width - full)}]"
+
+
 def size(number: float) -> str:
     """Return bytes as 512 B, 2.0 KiB, 3.1 GiB."""
     for unit in _UNITS:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from streamq.audit import Audit, Auditor
 from streamq.calls import producer as producer_calls
 from streamq.calls import question as question_calls
+from streamq.client.task_event import TaskEvent
 from streamq.control import action_log, heartbeats, lanes, overview, rollups, task_info, unique_locks
 from streamq.control.action_log import Action, Pause
 from streamq.control.dead_letters import DeadGroups, DeadSelection, Groups
@@ -22,7 +23,7 @@ from streamq.control.key_use import KeyUse, KeyUses
 from streamq.control.lanes import LaneInfo
 from streamq.control.overview import GLANCE, TypeStats
 from streamq.control.rollups import Rollup, Span
-from streamq.control.task_info import TaskInfo
+from streamq.control.task_info import TaskInfo, progress_of
 from streamq.control.task_list import TaskList, TaskPage
 from streamq.control.task_rows import TaskFilter
 from streamq.control.unique_locks import UniqueLock
@@ -105,6 +106,11 @@ class Questions(Facade):
 
     def _each(self) -> Flow[Sequence[int]]:
         return self._only if self._only is not None else range((yield from self._number()))
+
+    @operation
+    def progress(self, ids: Sequence[str]) -> Flow[dict[str, TaskEvent]]:
+        """Return how far these tasks are by their ids, of those whose handlers told it lately."""
+        return progress_of(self._app, ids, self._unreadable)
 
     # -- task types --------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ Owns its description. Must not write.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,9 +18,10 @@ from streamq.calls import signals as signal_calls
 from streamq.calls import steps as step_calls
 from streamq.calls.live import Row
 from streamq.calls.locate import locate
-from streamq.client.task_event import TaskEvent, latest_progress
+from streamq.client.task_event import TaskEvent, event_of, latest_progress
 from streamq.control.task_rows import failed_attempts
 from streamq.control.unreadable import Unreadable, whole
+from streamq.errors import InvalidTaskId
 from streamq.flow import Flow
 from streamq.keys import SUCCESSOR_DUE_MS, shard_keys, type_keys
 from streamq.memos import Suspension
@@ -35,7 +37,8 @@ from streamq.stored import count
 class TaskInfo:
     """Everything that is known of one task. failures: the errors of its attempts, oldest first.
 
-    progress: what its handler told last of how far it is, while the task lives.
+    progress: what its handler told last of how far it is, while the task lives. told: the last hundred of all
+    that it told, in its order, for an hour.
     suspended: what it waits for without a worker. memos: of its steps, by their names. mailbox: how many
     signals of each name it has not taken.
     success: the attempt that completed it; its worker is a name, or `…` and the last digits of the name if it
@@ -53,6 +56,7 @@ class TaskInfo:
     result: bytes | None
     success: Success | None = None
     progress: TaskEvent | None = None
+    told: list[TaskEvent] = field(repr=False, default_factory=list["TaskEvent"])
     suspended: Suspension | None = None
     memos: dict[str, bytes] = field(repr=False, default_factory=dict[str, bytes])
     mailbox: dict[str, int] = field(default_factory=dict[str, int])
@@ -69,14 +73,34 @@ def task_info(app: str, task_id: str, unreadable: Unreadable) -> Flow[TaskInfo]:
     if success is not None:
         success = success._replace(worker=(yield from _named(app, success.worker, unreadable)))
     rows: list[Row] = []
-    if located.state in LIVING:
+    if located.state != "unknown":
         keys = type_keys(app, task.shard, task.type)
         rows = yield from unreadable.ask(live_calls.newest(keys, task.local), list)
     claims = envelope.fields_dict(located.fields).get("c")
     lock = yield from _lock(app, task, claims, unreadable)
-    found = replace(_task_info(app, task, located, success, lock), progress=latest_progress(rows, app, task))
+    found = replace(
+        _task_info(app, task, located, success, lock),
+        progress=latest_progress(rows, app, task) if located.state in LIVING else None,
+        told=[event for row in reversed(rows) if (event := event_of(row, app, task)) is not None],
+    )
     if located.state in LIVING or located.state == "dead":
         return (yield from _with_steps(app, task, found, unreadable))
+    return found
+
+
+def progress_of(app: str, ids: Sequence[str], unreadable: Unreadable) -> Flow[dict[str, TaskEvent]]:
+    """Return how far tasks are, of those whose handlers told it lately."""
+    found: dict[str, TaskEvent] = {}
+    for task_id in ids:
+        try:
+            task = TaskId.parse(task_id)
+        except InvalidTaskId:  # a damaged heartbeat
+            continue
+        keys = type_keys(app, task.shard, task.type)
+        rows = yield from unreadable.ask(live_calls.newest(keys, task.local), list)
+        told = latest_progress(rows, app, task)
+        if told is not None:
+            found[task_id] = told
     return found
 
 

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from streamq import environment
+from streamq.dashboard import trace_links
 from streamq.dashboard.auth import Anyone, Auth, Basic, Bearer, Header, LoginLink, Principal, Role
 from streamq.errors import StreamQError, UsageError
 
@@ -31,6 +33,7 @@ def dashboard(
     hosts: Sequence[str] | None = None,
     secure_cookies: bool = False,
     proxies: Sequence[str] = (),
+    trace_url: str | None = None,
 ) -> Callable[..., Any]:
     """Return the dashboard of an app as an ASGI application.
 
@@ -48,11 +51,16 @@ def dashboard(
         any name if every entry requires a password or token (Basic, Bearer), otherwise localhost only.
     secure_cookies: True if browsers use TLS to reach it through a proxy.
     proxies: addresses or networks of proxies whose X-Forwarded-For names the client, for the login throttle.
+    trace_url: where traces are shown, such as "https://grafana.example/explore?trace={trace_id}": the page of
+        a task links to its trace there. None uses STREAMQ_TRACE_URL.
+
+    Raises InvalidOption if trace_url is no such address, and UsageError if the extra is missing.
     """
     try:
         from streamq.dashboard.site import build  # noqa: PLC0415 - needs an extra
     except ImportError as error:
         raise UsageError(f"the dashboard needs {error.name}: pip install 'streamq[dashboard]'") from error
+    traces = trace_links.check(environment.TRACE_URL.get() if trace_url is None else trace_url)
     entries: tuple[Auth, ...] = (auth,) if callable(auth) else tuple(auth or (_printed_link(),))
     return build(
         app,
@@ -63,6 +71,7 @@ def dashboard(
         hosts=hosts,
         secure_cookies=secure_cookies,
         proxies=tuple(proxies),
+        trace_url=traces,
     )
 
 

@@ -20,7 +20,7 @@ from starlette.routing import Route
 from streamq.control.action_log import new_action
 from streamq.control.admin import Admin
 from streamq.dashboard.auth import Principal
-from streamq.dashboard.commands import authorized, perform
+from streamq.dashboard.commands import Desks, authorized, perform
 from streamq.dashboard.context import Site
 from streamq.dashboard.forms import (
     check_target,
@@ -87,7 +87,7 @@ class Actions:
             return self._edited(request, form, admin)
         if action in ("requeue", "purge") and "type" in form:
             return self._many(request, action, form, admin)
-        notice, back = perform(action, form, admin, self._site.queue.schedules.acting_for(by))
+        notice, back = perform(action, form, Desks.acting_for(self._site.queue, by))
         return self._back(request, form.get("back") or back, notice)
 
     def _edited(self, request: Request, form: dict[str, str], admin: Admin) -> Response:
@@ -146,7 +146,8 @@ def _work(steps: Iterator[int]) -> int:
 
 
 def _question(action: str, given: dict[str, str]) -> str:
-    what = given.get("id") or given.get("worker") or given.get("schedule") or given.get("type", "")
+    what = given.get("id") or given.get("worker") or given.get("schedule")
+    what = what or given.get("flow") or given.get("type", "")
     texts = {
         "cancel": f"Cancel task {what}?",
         "drain": f"Drain worker {what}? It fetches no more tasks, finishes those that run and ends.",
@@ -155,6 +156,10 @@ def _question(action: str, given: dict[str, str]) -> str:
         "pause-schedule": f"Pause schedule {what}? It makes no more runs until it is resumed.",
         "run-schedule": f"Make a run of schedule {what} now, besides those that are due?",
         "remove-schedule": f"Remove schedule {what}? One that code declares comes back when a worker starts.",
+        "cancel-flow": f"Cancel flow {what}? What waits is skipped, what is ready is cancelled, "
+        "and what runs is asked to stop.",
+        "retry-flow": f"Retry flow {what} from node {given.get('start', '')}? It runs again, with all "
+        "that waits for it.",
         "forget": f"Forget task type {what}? Its name, policy, counters and history are deleted.",
     }
     verb = action.replace("-", " ").capitalize()

@@ -16,8 +16,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from streamq.dashboard import overview, views
-from streamq.dashboard.commands import authorized, perform
+from streamq.dashboard import flow_views, overview, views
+from streamq.dashboard.commands import Desks, authorized, perform
 from streamq.dashboard.context import Site
 from streamq.dashboard.forms import MOST_BYTES, check_target, media_type, selection
 from streamq.dashboard.queries import PAGE, dead_groups, parse_state, task_filter
@@ -51,6 +51,8 @@ class Api:
             Route("/api/locks", self.locks),
             Route("/api/workers", self.workers),
             Route("/api/schedules", self.schedules),
+            Route("/api/flows", self.flows),
+            Route("/api/flows/{id}", self.flow),
             Route("/api/actions", self.actions),
             Route("/api/server", self.server),
             Route("/api/doctor", self.doctor),
@@ -121,6 +123,24 @@ class Api:
         listed = [asdict(one) for one in found.all()]
         return _json({"schedules": listed, "faults": found.faults})
 
+    def flows(self, request: Request) -> Response:
+        query = request.query_params
+        _check_parameters(query, {"state", "cursor", "limit"})
+        limit = flow_views.limit_of(query)
+        found = self._site.flows(request).page(
+            flow_views.parse_state(query.get("state", "")), cursor=query.get("cursor", ""), limit=limit
+        )
+        return _json(flow_views.page(found, self._site.redaction))
+
+    def flow(self, request: Request) -> Response:
+        _check_parameters(request.query_params, {"first"})
+        first = flow_views.number_of(request.query_params, "first")
+        part = self._site.flows(request).part(request.path_params["id"], first)
+        found = flow_views.part(part, self._site.redaction)
+        for name, failed in (("failure", part.failure), ("stuck", part.stuck)):
+            found[name] = flow_views.failure(failed, self._site.inspector(request), self._site.redaction)
+        return _json(found)
+
     def actions(self, request: Request) -> Response:
         return _json({"actions": [asdict(one) for one in self._site.inspector(request).actions()]})
 
@@ -138,12 +158,13 @@ class Api:
         given = await _body(request)
         check_target(action, given)
         by = request.scope["principal"].name
-        admin, schedules = self._site.queue.admin.acting_for(by), self._site.queue.schedules.acting_for(by)
+        desks = Desks.acting_for(self._site.queue, by)
         if action in ("requeue", "purge") and "type" in given:
             chosen = selection(given)
+            admin = desks.admin
             work = admin.requeue_selected if action == "requeue" else admin.purge_selected
             return _json({"done": await run_in_threadpool(work, chosen)})
-        notice, _ = await run_in_threadpool(perform, action, given, admin, schedules)
+        notice, _ = await run_in_threadpool(perform, action, given, desks)
         return _json({"message": notice})
 
 

@@ -37,6 +37,8 @@ REQUIRED_ROLE: Final[dict[str, Role]] = {
     "pause-schedule": "operator",
     "resume-schedule": "operator",
     "run-schedule": "operator",
+    "cancel-flow": "operator",
+    "retry-flow": "operator",
     "purge": "admin",
     "forget": "admin",
     "remove-schedule": "admin",

@@ -6,14 +6,16 @@ the API, and the check of the role. Must not read request bodies or build pages.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from streamq.control.admin import Admin
+from streamq.control.flows import Flows
 from streamq.control.schedules import Schedules
 from streamq.dashboard.auth import REQUIRED_ROLE, Principal
+from streamq.dashboard.context import Queue
 from streamq.dashboard.forms import MOST_IDS, required
 
 _YES: Final = {"yes": True, "true": True, "": False, "no": False, "false": False}
@@ -31,11 +33,30 @@ def authorized(request: Request, action: str) -> str:
     return action
 
 
-def perform(action: str, given: dict[str, str], admin: Admin, schedules: Schedules) -> tuple[str, str]:
+class Desks(NamedTuple):
+    """What actions go through, each in the name of who asked."""
+
+    admin: Admin
+    schedules: Schedules
+    flows: Flows
+
+    @classmethod
+    def acting_for(cls, queue: Queue, by: str) -> Desks:
+        """Return those of a queue."""
+        return cls(queue.admin.acting_for(by), queue.schedules.acting_for(by), queue.flows.acting_for(by))
+
+
+def perform(action: str, given: dict[str, str], desks: Desks) -> tuple[str, str]:
     """Perform an action; return a notice and the page to go to. Raise HTTPException and StreamQErrors."""
+    admin = desks.admin
     match action:
+        case "cancel-flow" | "retry-flow":
+            flow = required(given, "flow")
+            return _flow(action, flow, given, desks.flows), f"/flows/{flow}"
         case "pause-schedule" | "resume-schedule" | "run-schedule" | "remove-schedule":
-            return _schedule(action, required(given, "schedule"), given, schedules), "/schedules"
+            return _schedule(action, required(given, "schedule"), given, desks.schedules), "/schedules"
+        case "drain" | "dismiss":
+            return _worker(action, required(given, "worker"), admin), "/workers"
         case "pause":
             changed = admin.pause(required(given, "type"), given.get("reason", ""))
             return ("Paused." if changed else "The task type was already paused."), "/"
@@ -44,12 +65,6 @@ def perform(action: str, given: dict[str, str], admin: Admin, schedules: Schedul
             return ("Resumed." if changed else "The task type was not paused."), "/"
         case "forget":
             return _forget(required(given, "type"), given.get("results", ""), admin), "/"
-        case "drain":
-            found = admin.drain(required(given, "worker"))
-            return ("The worker was asked to drain." if found else "The worker no longer exists."), "/workers"
-        case "dismiss":
-            gone = admin.dismiss(required(given, "worker"))
-            return ("Dismissed." if gone else "The worker is no longer listed."), "/workers"
         case "requeue" | "purge" if "ids" in given:
             return _chosen(action, given["ids"].split(), admin), "/dead"
         case _:
@@ -68,6 +83,23 @@ def _schedule(action: str, name: str, given: dict[str, str], schedules: Schedule
             return f"A run is ready: {schedules.run_now(name)}."
         case _:
             return "Removed." if schedules.remove(name) else "There is no such schedule any more."
+
+
+def _flow(action: str, flow: str, given: dict[str, str], flows: Flows) -> str:
+    """Do one thing to a flow; answers what to say."""
+    if action == "cancel-flow":
+        if (keep := _YES.get(given.get("keep", "").lower())) is None:
+            raise HTTPException(400, "keep: use yes to leave what has completed as it is, otherwise no.")
+        return "Cancelled." if flows.cancel(flow, undo=not keep) else "The flow had already ended."
+    start = [given["start"]] if given.get("start") else []
+    return "The flow goes on." if flows.retry(flow, start=start) else "The flow has not failed."
+
+
+def _worker(action: str, name: str, admin: Admin) -> str:
+    """Do one thing to a worker; answers what to say."""
+    if action == "drain":
+        return "The worker was asked to drain." if admin.drain(name) else "The worker no longer exists."
+    return "Dismissed." if admin.dismiss(name) else "The worker is no longer listed."
 
 
 def _forget(task_type: str, results: str, admin: Admin) -> str:

@@ -12,10 +12,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from streamq.control.admin import Admin
+from streamq.control.flows import Flows
 from streamq.control.inspector import Inspector
 from streamq.control.partial_outage import PartialView
 from streamq.control.schedules import Schedules
-from streamq.dashboard.auth import Principal
+from streamq.dashboard.auth import REQUIRED_ROLE, Principal
 from streamq.dashboard.findings import DoctorCache
 from streamq.dashboard.history import History
 from streamq.dashboard.memory_curve import MemoryCurve
@@ -35,6 +36,8 @@ class Queue(Protocol):
     def admin(self) -> Admin: ...
     @property
     def schedules(self) -> Schedules: ...
+    @property
+    def flows(self) -> Flows: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +52,26 @@ class Site:
     memory: MemoryCurve
     metrics: Metrics
     partial: PartialView
+    trace_url: str = ""
+    """Where traces are shown: see `trace_links`."""
 
     def inspector(self, request: Request) -> Inspector:
         """Return the queries for one request: they open what is sealed only for a role that may see it."""
         found, principal = self.queue.inspector, request.scope.get("principal")
         may = isinstance(principal, Principal) and principal.reads_sealed
         return found if may else found.without_keys()
+
+    def flows(self, request: Request) -> Flows:
+        """Return the flows for one request, as `inspector` does."""
+        found, principal = self.queue.flows, request.scope.get("principal")
+        may = isinstance(principal, Principal) and principal.reads_sealed
+        return found if may else found.without_keys()
+
+    def page(self, request: Request, template: str, /, *, status: int = 200, **values: object) -> Response:
+        """Return a page, which knows what its reader may do."""
+        principal = request.scope["principal"]
+        may = {action: principal.may(action) for action in REQUIRED_ROLE}
+        return self.render.page(request, template, status=status, may=may, **values)
 
     def problem(self, request: Request, status: int, title: str, text: str) -> Response:
         """Return an error as a page, or as JSON below /api."""

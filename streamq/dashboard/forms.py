@@ -20,6 +20,7 @@ _MANY: Final = {"id", "ids", "type", "fingerprint", "error", "since", "until", "
 _FIELDS: Final[dict[str, set[str]]] = {
     "pause": {"type", "reason"}, "resume": {"type"}, "drain": {"worker"},
     "dismiss": {"worker"}, "cancel": {"id"}, "run-now": {"id"},
+    "cancel-flow": {"flow", "keep"}, "retry-flow": {"flow", "start"},
     "pause-schedule": {"schedule", "reason"}, "resume-schedule": {"schedule"}, "run-schedule": {"schedule"},
     "remove-schedule": {"schedule"}, "resubmit": {"id", "payload"},
     "forget": {"type", "results"}, "requeue": _MANY, "purge": _MANY,

@@ -20,6 +20,7 @@ MENU: Final = (
     Item("/", "Overview", "o"),
     Item("/tasks", "Tasks", "a"),
     Item("/dead", "Dead letters", "d"),
+    Item("/flows", "Flows", "f"),
     Item("/schedule", "Due next", "s"),
     Item("/schedules", "Recurring", "c"),
     Item("/workers", "Workers", "w"),

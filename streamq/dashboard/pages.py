@@ -24,7 +24,6 @@ from streamq.control.task_info import TaskInfo
 from streamq.control.task_list import MOST_ROWS
 from streamq.control.task_rows import TaskRow
 from streamq.dashboard import overview, task_views, views
-from streamq.dashboard.auth import REQUIRED_ROLE
 from streamq.dashboard.context import Site
 from streamq.dashboard.queries import (
     FILTERS,
@@ -76,7 +75,9 @@ class Pages:
         found = overview.overview(self._site.partial, self._site.history, latest.checks if latest else ())
         given = {name: query.get(name, "").strip()[:200] for name in ("find", "show", "sort")}
         rows = overview.arranged(found["types"], **given)
-        return self._page(request, "overview.html", **found, rows=rows, given=given, shows=overview.SHOWS)
+        return self._site.page(
+            request, "overview.html", **found, rows=rows, given=given, shows=overview.SHOWS
+        )
 
     def types(self, request: Request) -> Response:
         """Types have no page of their own beside the overview: an old bookmark leads there."""
@@ -93,7 +94,7 @@ class Pages:
         policy, now_ms = inspector.policy(name), inspector.now_ms()
         groups = inspector.dead_groups(name).groups[:5]
         schedules = [one for one in self._site.queue.schedules.all(outcomes=False) if one.type == name]
-        return self._page(
+        return self._site.page(
             request, "type.html", one=overview.one_type(inspector, self._site.history, name), policy=policy,
             policy_words=sentences(policy.get("words", "")), schedules=schedules, now_ms=now_ms,
             groups=[views.dead_group(group, redaction) for group in groups],
@@ -106,14 +107,14 @@ class Pages:
         if name not in inspector.types():
             raise HTTPException(404, f"Unknown task type {name!r}.")
         found = views.lanes(inspector, name, self._site.redaction)
-        return self._page(request, "lanes.html", name=name, **found)
+        return self._site.page(request, "lanes.html", name=name, **found)
 
     def locks(self, request: Request) -> Response:
         inspector, name = self._site.inspector(request), request.path_params["name"]
         if name not in inspector.types():
             raise HTTPException(404, f"Unknown task type {name!r}.")
         found = views.locks(inspector, name, self._site.redaction)
-        return self._page(request, "locks.html", name=name, **found)
+        return self._site.page(request, "locks.html", name=name, **found)
 
     def tasks(self, request: Request) -> Response:
         query = request.query_params
@@ -127,7 +128,7 @@ class Pages:
             state, query.get("type") or None, cursor=query.get("cursor", ""), limit=PAGE, filter=filter_
         )
         given = {name: query.get(name, "") for name in FILTERS} | {"state": state}
-        return self._page(
+        return self._site.page(
             request, "tasks.html", page=page, given=given, rows=self._rows(page.rows), types=types,
             states=LISTED, state=state, counts=_counts(inspector, given["type"]), nothing="nothing" in query,
             back="/tasks?" + urlencode({name: value for name, value in given.items() if value}),
@@ -164,16 +165,24 @@ class Pages:
         result = (info.result or b"null") if info.result is not None else None
         failures = [task_views.attempt(redaction.failure(one, info.payload)) for one in info.failures]
         detail = views.detail(info.detail, redaction)
-        return self._page(
+        return self._site.page(
             request, "task.html", status=404 if info.state == "unknown" else 422 if wrong else 200, info=info,
-            detail=detail, links=task_views.links(info, detail), typed=typed, wrong=wrong,
+            detail=detail, links=self._links(request, info, detail), typed=typed, wrong=wrong,
             payload=redaction.text(info.payload), result=redaction.result_text(result, info.payload),
             failures=failures, success=info.success, redaction=redaction,
             origin=views.origin(info), progress=views.progress(info, redaction),
-            editable=_editable(info, redaction),
+            told=task_views.told(info, redaction), editable=_editable(info, redaction),
             enqueued_ms=task_views.enqueued(info.fields, TaskId.parse(info.id).local),
             now=self._current_attempt(request, info),
         )  # fmt: skip
+
+    def _links(self, request: Request, info: TaskInfo, detail: dict[str, str]) -> list[task_views.Link]:
+        """Return where a task leads; first the flow that it is a node of."""
+        more = task_views.links(info, detail, self._site.trace_url)
+        found = self._site.flows(request).node_of(info) if "y" in info.fields else None
+        if found is None:
+            return more
+        return [task_views.Link("Flow", f"{found[1]} of {found[0]}", f"/flows/{found[0]}"), *more]
 
     def _current_attempt(self, request: Request, info: TaskInfo) -> dict[str, object] | None:
         """Return the attempt that is running, if its worker reported it: attempt, since_ms, waited."""
@@ -195,7 +204,7 @@ class Pages:
         total = sum(group.count for group in found.groups)
         given = {name: query.get(name, "") for name in ("type", "error", "older", "newer")}
         groups = views.groups(found, self._site.redaction)
-        return self._page(
+        return self._site.page(
             request, "dead.html", **groups, types=inspector.types(), given=given, total=total,
             times=times_as_form(wanted), matching=as_form(wanted),
         )  # fmt: skip
@@ -208,7 +217,7 @@ class Pages:
             [one for one in found if (one["state"] == "silent") is gone] for gone in (False, True)
         )
         shown = paged(request.query_params, living)
-        return self._page(
+        return self._site.page(
             request, "workers.html", workers=shown, number=len(living), dead=dead[:PAGE],
             more_dead=max(0, len(dead) - PAGE), daemons=daemons, paging=paging(request.query_params, living),
         )  # fmt: skip
@@ -222,7 +231,7 @@ class Pages:
         soon.sort(key=lambda row: row.at_ms)
         rows = self._rows(paged(query, soon))
         now_ms = inspector.now_ms()
-        return self._page(
+        return self._site.page(
             request,
             "schedule.html",
             rows=rows,
@@ -241,7 +250,7 @@ class Pages:
         shown = [found.get(one.name) for one in paged(query, whole)]
         broken = [one for one in listed if one.fault][:PAGE]
         inspector = self._site.inspector(request)
-        return self._page(
+        return self._site.page(
             request,
             "schedules.html",
             shown=[views.schedule(one) for one in shown],
@@ -258,17 +267,14 @@ class Pages:
         server, findings = views.server(self._site.inspector(request)), self._site.doctor.findings()
         self._site.memory.note(count(server.get("used_memory")))
         curve = self._site.memory.curve()
-        return self._page(request, "server.html", server=server, findings=findings, curve=curve)
+        return self._site.page(request, "server.html", server=server, findings=findings, curve=curve)
 
     def actions(self, request: Request) -> Response:
         found = self._site.inspector(request).actions(KEPT)
         shown = paged(request.query_params, found)
-        return self._page(request, "actions.html", actions=shown, paging=paging(request.query_params, found))
-
-    def _page(self, request: Request, template: str, /, *, status: int = 200, **values: object) -> Response:
-        principal = request.scope["principal"]
-        may = {action: principal.may(action) for action in REQUIRED_ROLE}
-        return self._site.render.page(request, template, status=status, may=may, **values)
+        return self._site.page(
+            request, "actions.html", actions=shown, paging=paging(request.query_params, found)
+        )
 
 
 KEPT: Final = 1000

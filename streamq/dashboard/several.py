@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
@@ -37,21 +37,20 @@ def build(
     *,
     auth: Sequence[Auth],
     read_only: bool,
-    redact: tuple[str, ...],
-    hide_payloads: bool,
     hosts: Sequence[str] | None,
     secure_cookies: bool,
     proxies: Sequence[str],
+    **shown: Any,
 ) -> Security:
-    """Return the sites of these apps behind one `Security`. names: the server's apps now; find: one of them.
+    """Return the sites of these apps behind one `Security`. names: the server's apps now; find: one of them;
+    shown: what of tasks, as `without_security` takes it.
     Both may raise StreamQErrors."""
 
     names = Remembered(names)
 
     def make(name: str) -> ASGIApp:
         return without_security(
-            find(name), read_only=read_only, redact=redact, hide_payloads=hide_payloads,
-            switcher=Switcher(name, names),
+            find(name), read_only=read_only, switcher=Switcher(name, names), **shown
         )  # fmt: skip
 
     return Security(

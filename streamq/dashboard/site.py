@@ -31,6 +31,7 @@ from streamq.dashboard.auth import Auth
 from streamq.dashboard.change_stream import ChangeStream
 from streamq.dashboard.context import Queue, Site
 from streamq.dashboard.findings import DoctorCache
+from streamq.dashboard.flow_pages import FlowPages
 from streamq.dashboard.history import History
 from streamq.dashboard.memory_curve import MemoryCurve
 from streamq.dashboard.metrics import Metrics
@@ -41,7 +42,14 @@ from streamq.dashboard.security import Security
 from streamq.dashboard.views import server
 from streamq.doctor.examination import Diagnosis, examine
 from streamq.doctor.needs import DASHBOARD_ROLES
-from streamq.errors import AuthenticationFailed, InvalidTaskId, RedisError, RedisUnavailable, StreamQError
+from streamq.errors import (
+    AuthenticationFailed,
+    InvalidTaskId,
+    RedisError,
+    RedisUnavailable,
+    StreamQError,
+    UnknownFlow,
+)
 from streamq.stored import count
 
 
@@ -55,6 +63,7 @@ def build(
     hosts: Sequence[str] | None,
     secure_cookies: bool = False,
     proxies: tuple[str, ...] = (),
+    trace_url: str = "",
 ) -> Starlette:
     """Return the site as an ASGI application, behind `Security`."""
     security = Middleware(
@@ -66,7 +75,12 @@ def build(
         proxies=proxies,
     )
     return without_security(
-        queue, [security], read_only=read_only, redact=redact, hide_payloads=hide_payloads
+        queue,
+        [security],
+        read_only=read_only,
+        redact=redact,
+        hide_payloads=hide_payloads,
+        trace_url=trace_url,
     )
 
 
@@ -77,6 +91,7 @@ def without_security(
     read_only: bool,
     redact: tuple[str, ...],
     hide_payloads: bool,
+    trace_url: str = "",
     switcher: Switcher | None = None,
 ) -> Starlette:
     """Return the site behind this middleware: without `Security` only for a caller that applies it."""
@@ -90,12 +105,14 @@ def without_security(
         memory,
         Metrics(queue.name, lambda: queue.inspector),
         PartialView(lambda: queue.inspector),
+        trace_url,
     )
     pages, api = Pages(site), Api(site)
     actions = Actions(site, pages)
-    changes = ChangeStream(lambda: repr(site.partial.look(_state)))
+    changes = ChangeStream(lambda: repr((site.partial.look(_state), unless_unreachable(queue.flows.pulse))))
     routes = [
         *pages.routes(),
+        *FlowPages(site).routes(),
         *actions.routes(),
         *api.routes(),
         Route("/changes", changes.stream),
@@ -166,7 +183,16 @@ def _handlers(site: Site) -> Any:
     async def unknown(request: Request, error: InvalidTaskId) -> Response:
         return site.problem(request, 404, "Unknown task", str(error))
 
+    async def unknown_flow(request: Request, error: UnknownFlow) -> Response:
+        return site.problem(request, 404, "Unknown flow", str(error))
+
     async def wrong(request: Request, error: StreamQError) -> Response:
         return site.problem(request, 400, "Invalid request", str(error))
 
-    return {HTTPException: refused, RedisError: failed, InvalidTaskId: unknown, StreamQError: wrong}
+    return {
+        HTTPException: refused,
+        RedisError: failed,
+        InvalidTaskId: unknown,
+        UnknownFlow: unknown_flow,
+        StreamQError: wrong,
+    }

@@ -12,11 +12,17 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from streamq.control.task_info import TaskInfo
-from streamq.dashboard.redaction import HIDDEN
+from streamq.dashboard.redaction import HIDDEN, Redaction
+from streamq.dashboard.trace_links import address_of
+from streamq.envelope import PARENT
+from streamq.errors import InvalidTaskId
+from streamq.model.task import TaskId
 from streamq.stored import moment, real
 
 _ASKED: Final = ("streamq.errors.Retry", "streamq.errors.RateLimited")
 """Exceptions by which a handler asks to run again: nothing failed."""
+TOLD: Final = 30
+"""Values and log records of a task that its page shows."""
 _TRACE: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -27,6 +33,8 @@ class Link(NamedTuple):
     text: str
     path: str = ""
     query: tuple[tuple[str, str], ...] = ()
+    address: str = ""
+    """Of a page elsewhere."""
 
 
 def attempt(failure: Mapping[str, object]) -> dict[str, object]:
@@ -37,9 +45,18 @@ def attempt(failure: Mapping[str, object]) -> dict[str, object]:
     return {**failure, **seconds, "asked": failure.get("class") in _ASKED}
 
 
-def links(info: TaskInfo, detail: Mapping[str, str]) -> list[Link]:
-    """Return the lane, the schedule and the trace of a task."""
-    return [*_lane(info, detail), *_schedule(info), *_trace(info)]
+def links(info: TaskInfo, detail: Mapping[str, str], trace_url: str = "") -> list[Link]:
+    """Return the parent, the lane, the schedule and the trace of a task."""
+    return [*_parent(info), *_lane(info, detail), *_schedule(info), *_trace(info, trace_url)]
+
+
+def _parent(info: TaskInfo) -> Iterator[Link]:
+    """The task whose handler enqueued this one as a follow-up."""
+    try:
+        parent = str(TaskId.parse(info.fields.get(PARENT, b"").decode("ascii", "replace")))
+    except InvalidTaskId:
+        return
+    yield Link("Parent", parent, f"/tasks/{parent}")
 
 
 def _lane(info: TaskInfo, detail: Mapping[str, str]) -> Iterator[Link]:
@@ -53,7 +70,7 @@ def _schedule(info: TaskInfo) -> Iterator[Link]:
         yield Link("Schedule", name, "/schedules", (("name", name),))
 
 
-def _trace(info: TaskInfo) -> Iterator[Link]:
+def _trace(info: TaskInfo, trace_url: str) -> Iterator[Link]:
     raw: Any = info.fields.get("t", b"")
     if raw.startswith(b"{"):
         try:
@@ -61,7 +78,19 @@ def _trace(info: TaskInfo) -> Iterator[Link]:
         except (ValueError, AttributeError):
             return
     if found := _TRACE.fullmatch(raw.decode("ascii", "replace")):
-        yield Link("Trace", found[1])
+        yield Link("Trace", found[1], address=address_of(trace_url, found[1]))
+
+
+def told(info: TaskInfo, redaction: Redaction) -> list[dict[str, object]]:
+    """Return the last values and log records of a task; they may repeat its arguments."""
+    shown = [one for one in info.told if one.kind in ("value", "log")][-TOLD:]
+    return [
+        {
+            "kind": one.kind, "attempt": one.attempt, "level": one.level, "logger": one.logger,
+            "text": redaction.error_text(one.text or orjson.dumps(one.value).decode(), info.payload),
+        }
+        for one in shown
+    ]  # fmt: skip
 
 
 def enqueued(fields: Mapping[str, bytes], local: str) -> int | None:

@@ -17,6 +17,7 @@ from streamq.control.schedule_info import ScheduleInfo
 from streamq.control.task_info import TaskInfo
 from streamq.control.task_list import TaskPage
 from streamq.control.task_rows import TaskFilter, TaskRow, error_text
+from streamq.dashboard import task_views
 from streamq.dashboard.findings import Findings
 from streamq.dashboard.redaction import HIDDEN, Redaction
 from streamq.errors import AuthenticationFailed
@@ -35,7 +36,8 @@ def task(info: TaskInfo, redaction: Redaction) -> dict[str, object]:
         "attempts_failed": info.attempts_failed, "lost": info.lost, "failures": failures,
         "detail": detail(info.detail, redaction), "result": redaction.result(result, info.payload),
         "success": info.success._asdict() if info.success else None, "origin": origin(info),
-        "progress": progress(info, redaction), "suspended": suspended(info, redaction),
+        "progress": progress(info, redaction), "told": task_views.told(info, redaction),
+        "suspended": suspended(info, redaction),
         "memos": by_name(info, memos, redaction),
         "mailbox": by_name(info, info.mailbox, redaction),
     }  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -35,17 +35,17 @@ def build(
     name: str,
     auth: Sequence[Auth],
     read_only: bool,
-    redact: tuple[str, ...],
-    hide_payloads: bool,
     hosts: Sequence[str] | None,
     secure_cookies: bool,
     proxies: Sequence[str],
+    **shown: Any,
 ) -> Security:
-    """Return the site of the queue that `find` returns, with a waiting page until it does. Both are behind
+    """Return the site of the queue that `find` returns, with a waiting page until it does. shown: what of
+    tasks, as `without_security` takes it. Both are behind
     one `Security`: a login on one is valid on the other."""
 
     def make() -> ASGIApp:
-        return without_security(find(), read_only=read_only, redact=redact, hide_payloads=hide_payloads)
+        return without_security(find(), read_only=read_only, **shown)
 
     waiting = Waiting(make, why, Renderer(name, read_only=read_only))
     return Security(

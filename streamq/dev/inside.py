@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from streamq.app.app import StreamQ
     from streamq.app.handle import TaskHandle
     from streamq.control.admin import Admin
+    from streamq.control.flows import Flows
     from streamq.control.schedules import Schedules
     from streamq.registry.handler import Handler
 
@@ -136,6 +137,12 @@ class _Queue:
         from streamq.control.schedules import Schedules  # noqa: PLC0415 - only here
 
         return Schedules(self._transport, self.name)
+
+    @property
+    def flows(self) -> Flows:
+        from streamq.control.flows import Flows  # noqa: PLC0415 - only here
+
+        return Flows(self._transport, self.name)
 
 
 def _dashboard(plan: Plan) -> None:

@@ -242,6 +242,7 @@ _NOT_ESSENTIAL: Final = frozenset(
         "flow_states",
         "flows",
         "inbox",
+        "blobs",
         "HDEL letters",
         "ZREM dead",
         "ZREM gone",

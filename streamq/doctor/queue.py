@@ -175,7 +175,11 @@ class AppChecks:
             yield fault(name, unreadable, "streamq audit shows what the key holds")
         off = [one.id for one in listed if one.imbalance]
         if left := flows.left_behind():
-            said = f"{left} ends of nodes wait for a minute: their flows do not go on"
+            stuck = [one.id for one in listed if one.id.rpartition(":")[2] in left] or list(left)
+            said = (
+                f"{_list('', stuck[:3])}: {len(left)} flows do not go on, {sum(left.values())} ends of their "
+            )
+            said += "nodes wait for a minute"
             yield fault(name, said, "a daemon takes them: is one running, and does it keep up?")
         if off:
             yield fault(name, f"{_list('', off[:3])}: the numbers are off", "streamq audit says by what")

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from streamq.errors import UnknownFlow
 from streamq.model.task import NAME_PATTERN
 
-_LOCAL: Final = re.compile(r"\d{1,15}-\d{12}")
+LOCAL: Final = re.compile(r"\d{1,15}-\d{12}")
 
 
 class FlowId(NamedTuple):
@@ -32,7 +32,7 @@ class FlowId(NamedTuple):
     def parse(cls, text: str) -> FlowId:
         """Return the id that `str()` wrote. Raises UnknownFlow for anything else."""
         parts = text.split(":") if isinstance(text, str) else []  # type: ignore[redundant-expr]
-        if len(parts) == 3 and NAME_PATTERN.fullmatch(parts[0]) and _LOCAL.fullmatch(parts[2]):
+        if len(parts) == 3 and NAME_PATTERN.fullmatch(parts[0]) and LOCAL.fullmatch(parts[2]):
             shard = parts[1]
             if shard.isascii() and shard.isdigit() and len(shard) <= 4:
                 return cls(parts[0], int(shard), parts[2])

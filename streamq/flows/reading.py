@@ -36,7 +36,12 @@ _FLOW_STATES: Final[dict[str, FlowState]] = {
 }  # fmt: skip
 OVER: Final[frozenset[FlowState]] = frozenset({"completed", "failed", "cancelled", "stuck", "unknown"})
 """The states in which nothing of a flow runs any more."""
+MOST_LISTED: Final = 1_000_000
+"""The most flows of a shard that are listed."""
+_PAGE: Final = 1000
 _COUNTS: Final = ("nodes", "waiting", "released", "done", "skipped", "failed")
+_AT_ONCE: Final = 500
+"""Declared nodes that one call reads."""
 _HEAD: Final = ("state", "name", "key", "started", "ended", "cause", *_COUNTS)
 
 
@@ -80,6 +85,17 @@ class NodeInfo:
     task: str
     children: Mapping[NodeState, int]
     tolerated: bool = False
+
+
+def every(s: ShardKeys) -> Flow[list[str]]:
+    """Return all flows of a shard, read in pages. One that is looked after meanwhile may be missing."""
+    found: dict[str, None] = {}
+    for first in range(0, MOST_LISTED, _PAGE):
+        page = yield from ask(calls.listed_from(s, first, _PAGE))
+        found |= dict.fromkeys(page)
+        if len(page) < _PAGE:
+            break
+    return list(found)
 
 
 def head(s: ShardKeys, flow: str) -> Flow[FlowInfo]:
@@ -131,37 +147,52 @@ def _told(raw: bytes | None) -> dict[str, Any]:
     return {name: value for name, value in found.items() if isinstance(value, kinds.get(name, object))}
 
 
-def nodes(s: ShardKeys, flow: str, first: int = 0, limit: int = 10_000) -> Flow[list[NodeInfo]]:
-    """Return the declared nodes of a flow, in their order, from the number `first`."""
+def nodes(
+    s: ShardKeys, flow: str, first: int = 0, limit: int = 10_000, named: int = calls.MOST
+) -> Flow[list[NodeInfo]]:
+    """Return the declared nodes of a flow, in their order, from the number `first`. named: of how many nodes
+    outside of these, that they wait for, the names are read; others are named by their number, as #17."""
     [static, maps] = yield from ask(calls.record(s, flow, ["static", "maps"]))
     last = min(calls.counted(static), first + limit)
     states, ranges = (yield from ask(calls.states(s, flow))), parsed_maps(maps)
+    read = yield from _declared(s, flow, range(first, last))
+    parents = dict.fromkeys(parent for told in read.values() for parent in _parents(told))
+    others = [parent for parent in parents if parent not in read][:named]
+    names = {number: told.get("m") for number, told in (yield from _declared(s, flow, others)).items()}
+    names |= {number: told.get("m") for number, told in read.items()}
+    return [_node(s, flow, number, told, names, states, ranges) for number, told in read.items()]
+
+
+def _declared(s: ShardKeys, flow: str, numbers: Sequence[int]) -> Flow[dict[int, dict[str, Any]]]:
+    """Return what nodes were declared as, by their numbers."""
     read: dict[int, dict[str, Any]] = {}
-    for n in range(0, last, 500):  # also those before: their names are named
-        numbers = range(n, min(n + 500, last))
-        raw = yield from ask(calls.record(s, flow, [f"n{number}" for number in numbers]))
-        read |= {number: _told(one) for number, one in zip(numbers, raw, strict=True)}
-    return [_node(s, flow, number, read, states, ranges) for number in range(first, last)]
+    for n in range(0, len(numbers), _AT_ONCE):
+        page = numbers[n : n + _AT_ONCE]
+        raw = yield from ask(calls.record(s, flow, [f"n{number}" for number in page]))
+        read |= {number: _told(one) for number, one in zip(page, raw, strict=True)}
+    return read
+
+
+def _parents(told: Mapping[str, Any]) -> list[int]:
+    return [parent for parent in told.get("a", ()) if isinstance(parent, int)]
 
 
 def _node(
     s: ShardKeys,
     flow: str,
     number: int,
-    read: Mapping[int, dict[str, Any]],
+    told: Mapping[str, Any],
+    names: Mapping[int, str | None],
     states: str,
     ranges: Mapping[int, tuple[int, int]],
 ) -> NodeInfo:
-    told = read[number]
     kind = _KINDS.get(told.get("k"), "task")
     task_type, letter = told.get("t", ""), told.get("l", "n")
     task = TaskId(task_type, s.shard, task_of(flow, letter, number)) if kind != "map" and task_type else ""
     begin, count = ranges.get(number, (0, 0))
     part = states[begin : begin + count]
     children: dict[NodeState, int] = {name_of(letter): part.count(letter) for letter in dict.fromkeys(part)}
-    waits = [
-        read.get(parent, {}).get("m", str(parent)) for parent in told.get("a", ()) if isinstance(parent, int)
-    ]
+    waits = [names.get(parent, f"#{parent}") or str(parent) for parent in _parents(told)]
     state = name_of(states[number : number + 1])
     return NodeInfo(
         told.get("m", str(number)),

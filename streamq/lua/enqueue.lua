@@ -135,7 +135,7 @@ local bad = uncountable('sequence')
   or wrong(expiring, 'sorted set', redis.pcall('ZCARD', expiring))
 for m = first_key, #KEYS do bad = bad or wrong(KEYS[m], 'string', redis.pcall('GET', KEYS[m])) end
 --rich for _, key in ipairs({unique, after, index, cancels}) do bad = bad or wrong(key, 'hash', redis.pcall('HEXISTS', key, '')) end
---rich bad = bad or lane_probe(wrong) or uncountable('joined', 'replaced', 'superseded')
+--rich bad = bad or wrong(blobs, 'sorted set', redis.pcall('ZCARD', blobs)) or lane_probe(wrong) or uncountable('joined', 'replaced', 'superseded')
 --rich if backlog and backlog > 1e14 then backlog = nil end  -- no limit: see TaskOptions.policy
 if bad then return bad end
 if backlog then
@@ -223,7 +223,7 @@ local function read()
   --rich   if not lane_good(asked) then return nil end
   --rich   if kept.held then without_held(kept, asked, task.fields) end
   --rich   task.joins, task.claims = asked, {}
-  --rich   if not unique_read(task) then return nil end
+  --rich   if not unique_read(task) or not blob_read(task) then return nil end
   --rich   if task.claims[1] then
   --rich     table.insert(task.fields, 'c')
   --rich     table.insert(task.fields, cmsgpack.pack(task.claims))
@@ -273,6 +273,7 @@ for number, task in ipairs(tasks) do
       redis.call('SET', KEYS[record], task.digest .. task_type .. ':' .. answer, 'PX', task.window)
     end
   end
+  --rich blob_enter(task, answer)
   answers[number] = answer
 end
 local total = accepted > 0 and redis.call('HINCRBY', counters, 'accepted', accepted)

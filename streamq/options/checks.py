@@ -22,6 +22,8 @@ Executor = Literal["auto", "thread", "process"]
 EXECUTORS: Final[tuple[Executor, ...]] = get_args(Executor)
 Extra = Literal["refuse", "ignore"]
 EXTRAS: Final[tuple[Extra, ...]] = get_args(Extra)
+LogLevel = Literal["debug", "info", "warning", "error"]
+LOG_LEVELS: Final[tuple[LogLevel, ...]] = get_args(LogLevel)
 Durability = Literal[
     "master", "aof", "replicas:1", "replicas:2", "replicas:3", "replicas:4", "replicas:5"
 ]  # fmt: skip
@@ -215,6 +217,13 @@ def executor(value: object, name: str = "executor") -> Executor:
         if value == known:
             return known
     raise InvalidOption(f"{name}={value!r}: must be 'auto', 'thread' or 'process'")
+
+
+def log_level(value: object, name: str = "logs") -> LogLevel:
+    for known in LOG_LEVELS:
+        if value == known:
+            return known
+    raise InvalidOption(f"{name}={value!r:.80}: must be None, 'debug', 'info', 'warning' or 'error'")
 
 
 def reject_unknown(given: Iterable[str], known: Iterable[str], what: str) -> None:

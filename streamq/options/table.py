@@ -20,6 +20,7 @@ from streamq.options.checks import (
     extra,
     flag,
     key_text,
+    log_level,
     moment_ms,
     names,
     or_none,
@@ -210,6 +211,10 @@ OPTIONS: Final = (
     Option(
         "batch", or_none(_batch), "call the handler with many tasks at once: Batch(100, linger='2s')",
         "It takes a list of items, and each task has its own outcome: see Batch.",
+    ),
+    Option(
+        "logs", or_none(log_level), "show log records of its handler to who watches a task: info, warning, …",
+        "Those of the standard logging, from this level on: debug, info, warning or error. None shows none.",
     ),
     Option(
         "delay", _seconds(0.0), "run it later: 90s, 5m, 1h30m",

@@ -17,7 +17,7 @@ from streamq.options.unique_plan import plan, unique_options
 if TYPE_CHECKING:
     from streamq.model.task import Priority
     from streamq.options.batch import Batch
-    from streamq.options.checks import Durability, Executor, Extra
+    from streamq.options.checks import Durability, Executor, Extra, LogLevel
     from streamq.options.lane import Lane, StartRate
     from streamq.options.rate import RateLimit
     from streamq.options.schedule import Schedule
@@ -63,6 +63,7 @@ class TaskOptions:
     slots: int | None = None
     resources: tuple[tuple[str, int], ...] | None = None
     batch: Batch | None = None
+    logs: LogLevel | None = None
 
     @property
     def gated(self) -> bool:
@@ -125,6 +126,8 @@ def task_options(given: Mapping[str, object]) -> TaskOptions:
         raise InvalidOption(
             "batch excludes slots and resources: a batch is one call. Limit the type with running="
         )
+    if options.batch is not None and options.logs is not None:
+        raise InvalidOption("batch excludes logs: a record of a batch is of many tasks. Leave logs out")
     if options.lane is not None and options.lane.order and options.priority != "normal":
         raise InvalidOption(
             f"priority={options.priority!r} and Lane(order=True) exclude each other: tasks of an ordered "

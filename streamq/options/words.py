@@ -62,6 +62,8 @@ class Policy(HasUniqueOptions, Protocol):
     def running(self) -> int | None: ...
     @property
     def start_rate(self) -> StartRate | None: ...
+    @property
+    def logs(self) -> str | None: ...
 
 
 def words(options: Policy) -> str:
@@ -104,6 +106,8 @@ def _loss(of: Policy) -> Iterator[str]:
 
 def _kept(of: Policy) -> Iterator[str]:
     yield f"Results are kept for {_span(of.retention)}." if of.retention else "No result is kept."
+    if of.logs is not None:
+        yield f"Who watches a task sees its log records, from {of.logs} on."
     if of.expires is not None:
         yield f"It is not run when it is older than {_span(of.expires)}."
 

@@ -116,6 +116,10 @@ class NoHome:
     def flush(self, task: Any) -> None:
         """Do nothing."""
 
+    def log(self, task: Any, worker: str, level: int, logger: str, message: str) -> bool:  # noqa: ARG002
+        """Show no record: nobody can tell of which task it is."""
+        return False
+
     def follow(self, task: Any, before: list[Any], calls: Iterable[Any]) -> NoReturn:  # noqa: ARG002
         """Raise UsageError."""
         _refuse()

@@ -27,6 +27,7 @@ from streamq.wording import listed
 
 if TYPE_CHECKING:
     from streamq.joining import Rules
+    from streamq.payloads.blob_store import Blobs
 
 
 def _shown(handler: Handler) -> str:
@@ -72,6 +73,7 @@ class Registry:
         self.hooks = hooks
         self.resources: Resources = Resources()
         self.pipeline: Pipeline | None = None
+        self.blobs: Blobs | None = None
         self.home_of_contexts: Home | None = None
         self.record: AppRecord | None = None
         self.record_at: float = 0.0
@@ -117,7 +119,7 @@ class Registry:
             del self.handlers[pool]  # of the function before
         self.handlers.update(dict.fromkeys(handler.options.aliases, handler))
         self.registered = {one for one in self.registered if one[0] != handler.name}
-        handler.attach(self.name, self.pipeline)
+        handler.attach(self.name, self.pipeline, self.blobs)
         handler.resources = self.resources
         handler.home = self.home_of_contexts if handler.options.batch is None else NoHome()
         self._wrap(handler)

@@ -25,7 +25,7 @@ from streamq.model.effect import FollowUp
 from streamq.registry.handler import Handler
 from streamq.telemetry import traces
 from streamq.telemetry.logs import configure
-from streamq.worker import child_stacks, failures, fork_guard, signals, stdio
+from streamq.worker import child_stacks, failures, fork_guard, live_logs, signals, stdio
 from streamq.worker.child_loop import ChildLoop
 from streamq.worker.child_requests import PrepareRequest, RunRequest
 from streamq.worker.parent_death import ParentDeath
@@ -79,6 +79,8 @@ def _prepare(request: PrepareRequest, loop: ChildLoop) -> tuple[str, str]:
         for module in request["modules"]:
             importlib.import_module(module)
         handler = find(request["reference"])
+        if handler.options.logs:
+            live_logs.install()
         if handler.is_wrapped:
             loop.opened(handler)
     except BaseException as error:  # noqa: BLE001 - sys.exit() at import must not end the child

@@ -21,8 +21,9 @@ from streamq.telemetry import logs
 from streamq.telemetry.counters import Counters
 from streamq.transport.async_transport import AsyncTransport
 from streamq.wording import shortened
-from streamq.worker import monkey_patches
+from streamq.worker import live_logs, monkey_patches
 from streamq.worker.assembly import Parts, assemble
+from streamq.worker.blob_sweeper import BlobSweeper
 from streamq.worker.config import WorkerConfig
 from streamq.worker.loading import App
 from streamq.worker.registration import Registration
@@ -57,6 +58,8 @@ class Worker:
             raise UsageError("recycle_rss: the size of a process cannot be read here: it needs /proc")
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         types, transport = served_types(app.registry, options), AsyncTransport(app.address)
+        if any(handler.options.logs for handler in app.registry.handlers.values()):
+            live_logs.install()
         registration = Registration(transport, app.registry, types, name)
         self._config = WorkerConfig(
             name,
@@ -190,6 +193,15 @@ class Worker:
         if self._config.registry.pipeline is not None:
             watching = parts.flow_nodes.watch(lambda: parts.shard_fetchers.shards)
             shutdown.helpers.append(asyncio.create_task(watching))
+        if self._config.registry.blobs is not None:
+            sweeper = BlobSweeper(
+                self._config.registry.name,
+                self._config.registry.blobs,
+                self._config.transport,
+                self.name,
+                lambda: shards,
+            )
+            shutdown.helpers.append(asyncio.create_task(sweeper.run()))
         if self.options.burst:
             shutdown.helpers.append(asyncio.create_task(stop_when_empty(self._config, parts.runner)))
         shutdown.helpers.append(asyncio.create_task(parts.status.measure()))

@@ -123,4 +123,4 @@ async def newest() -> str:
 if KNOWN:
     from tests.chaos import flowing
 
-    TYPES |= flowing.TYPES
+    TYPES.update(flowing.TYPES)

@@ -156,8 +156,9 @@ def test_examples_run_in_their_order(
 
 # -- other blocks -------------------------------------------------------------------------------------------
 
-SHOWN: Final = ("text", "toml", "ini", "json", "py", "yaml", "promql")
-"""Blocks that are no program of ours: output, settings, and the code of other queues (`py`)."""
+SHOWN: Final = ("text", "toml", "ini", "json", "py", "yaml", "promql", "js")
+"""Blocks that are no program of ours: output, settings, and the code of other queues (`py`) and of
+browsers (`js`)."""
 STARTED_BY: Final = {
     "uvicorn": "tests/web/test_examples.py",
     "gunicorn": "tests/web/test_examples.py",

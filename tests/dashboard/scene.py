@@ -19,6 +19,7 @@ from streamq import (
     Cron,
     DaemonOptions,
     Every,
+    FlowGraph,
     Lane,
     Retry,
     StreamQ,
@@ -124,6 +125,8 @@ async def fill(app: StreamQ, task: dict[str, Any], waiting: int) -> None:
             )
             await app.aenqueue_many([bind("invoice", n) for n in range(5)])
             await app.aenqueue_many([bind("export", f"2026-{n:02}") for n in range(1, 9)])
+            failed = await monthly(app, task).astart(key="2026-10")
+            await until(lambda: failed.status() == "failed")
             await until(lambda: all(one.ready + one.running == 0 for one in app.inspector.stats()), 60)
         await app.aenqueue_many([bind("email", f"user{n}@example.com") for n in range(waiting)])
         await asyncio.to_thread(app.admin.acting_for("ada").pause, "export", "the archive is being moved")
@@ -132,6 +135,11 @@ async def fill(app: StreamQ, task: dict[str, Any], waiting: int) -> None:
     await app.aenqueue_many([bind("thumbnail", f"c{n % 7}", f"cats/{n:04}.jpg") for n in range(60)])
     await app.aenqueue_many([bind(LONG, f"region {n}") for n in range(12)])
     await app.aenqueue_many([bind("legacy_import", f"/old/{n}") for n in range(40)])
+    wf = app.flow("takeover")
+    first = wf.add(bind("legacy_import", "/old/first"))
+    for n in range(60):
+        wf.add(bind("legacy_import", f"/old/part {n}"), name=f"part_{n}", after=first)
+    await wf.astart()
     for n in range(1, 30):
         await task["email"].options(delay=60.0 * n).aenqueue(f"later{n}@example.com")
     put = app.aschedules.put
@@ -140,6 +148,19 @@ async def fill(app: StreamQ, task: dict[str, Any], waiting: int) -> None:
     for n in range(60):
         await put(f"export-{n:02}", Cron(f"{n} 4 * * *"), bind("export", f"customer {n}"))
     await app.aschedules.pause("export-07", "customer 7 has left")
+
+
+def monthly(app: StreamQ, task: dict[str, Any]) -> FlowGraph:
+    """A flow with a map, whose announcement fails; four branches wait for it."""
+    wf = app.flow("monthly")
+    first = wf.add(task["export"].bind("2026-10"))
+    mails = wf.map(task["email"], [f"user{n}@example.com" for n in range(12)], name="mails", after=first)
+    told = wf.add(
+        task["webhook"].bind("https://example.com/done", {"status": 503}), name="announce", after=mails
+    )
+    for name in ("europe", "asia", "africa", "america"):
+        wf.add(task["export"].bind(name), name=name, after=told)
+    return wf
 
 
 async def kill_two_workers(app: StreamQ, report: Any, url: str) -> None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
 import pytest_asyncio
 
 import streamq
-from streamq import StreamQ
+from streamq import StreamQ, get_context
 from streamq.dashboard import dashboard
 from streamq.dashboard.forms import where_wrong
 from streamq.dashboard.task_views import attempt, links
+from streamq.errors import InvalidOption
 from streamq.fingerprint import Frame
 from streamq.keys import shard_keys, type_keys
 from streamq.model.task import TaskId
@@ -22,7 +24,7 @@ from tests.conftest import command
 from tests.dashboard.scene import LONG
 from tests.dashboard.shop import HOSTILE, TRUSTED, open_shop
 from tests.dashboard.test_pages import client
-from tests.running import until
+from tests.running import serving, until
 
 
 @pytest_asyncio.fixture
@@ -217,18 +219,65 @@ def test_where_arguments_are_wrong(payload: str, said: str) -> None:
 def test_a_task_leads_to_its_lane_schedule_and_trace(app: StreamQ) -> None:
     def found(fields: dict[str, bytes], **detail: str) -> list[tuple[str, str, str]]:
         info: Any = type("Info", (), {"type": "email", "fields": fields})
-        return [(one.label, one.text, one.path) for one in links(info, detail)]
+        shown = links(info, detail, "https://traces.example/{trace_id}?tab=1")
+        return [(one.label, one.text, one.path or one.address) for one in shown]
 
     trace = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     assert found({}) == []
     assert found({"r": b"nightly@1796058643118", "t": trace}, lane="acme") == [
         ("Lane", "acme", "/types/email/lanes"),
         ("Schedule", "nightly", "/schedules"),
-        ("Trace", "0af7651916cd43dd8448eb211c80319c", ""),
+        ("Trace", trace.decode()[3:35], f"https://traces.example/{trace.decode()[3:35]}?tab=1"),
     ]
     assert found({"t": b'{"traceparent": "%s"}' % trace})[0][0] == "Trace"
+    assert found({"b": b"import:0:n1764547200000-0"}) == [
+        ("Parent", "import:0:n1764547200000-0", "/tasks/import:0:n1764547200000-0")
+    ]
+    assert found({"b": b"<script>"}) == []
     assert found({"t": b"{not json"}) == []
     assert found({"t": b"[]", "r": b"damaged"}) == []
+
+
+async def test_a_follow_up_leads_to_its_parent_and_a_traced_task_to_its_trace(
+    app: StreamQ, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @app.task
+    async def child() -> None: ...
+
+    @app.task
+    async def parent() -> str:
+        return get_context().enqueue(child.options(delay="1h").bind()).id
+
+    async with serving(app):
+        first = await parent.aenqueue()
+        follow_up = await first.aresult(20)
+    bound = child.bind()
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    bound.task = bound.task._replace(fields=(*bound.task.fields, ("t", trace)))
+    [traced] = await app.aenqueue_many([bound])
+    monkeypatch.setenv("STREAMQ_TRACE_URL", "https://traces.example/{trace_id}")
+    async with client(dashboard(app, auth=TRUSTED)) as browser:
+        page = await text(browser, f"/tasks/{traced.id}")
+        assert f'<a href="https://traces.example/{trace[3:35]}" rel="noreferrer noopener">' in page
+        page = await text(browser, f"/tasks/{follow_up}")
+        assert f'<dt>Parent</dt><dd><a href="/tasks/{quote(first.id)}">{first.id}</a>' in page
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("https://traces.example/", "has no place for the id"),
+        ("javascript:{trace_id}", "not an address of http"),
+        ("traces.example/{trace_id}", "not an address of http"),
+        ("https://[{trace_id}", "is not an address:"),
+    ],
+)  # fmt: skip
+def test_a_wrong_address_of_traces_is_refused_in_the_callers_line(
+    app: StreamQ, address: str, said: str
+) -> None:
+    with pytest.raises(InvalidOption, match=said) as raised:
+        dashboard(app, auth=TRUSTED, trace_url=address)
+    assert "https://grafana.example/explore?trace={trace_id}" in str(raised.value)
 
 
 # -- workers, schedules and the log --------------------------------------------------------------------------

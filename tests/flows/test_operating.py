@@ -13,6 +13,7 @@ from streamq.calls import flows as calls
 from streamq.cli import main
 from streamq.doctor.queue import AppChecks
 from streamq.errors import ServerError
+from streamq.flows import reading
 from streamq.flows.keeping import DAY_MS
 from streamq.keys import shard_keys
 from streamq.transport.sync_transport import SyncTransport
@@ -58,6 +59,41 @@ async def test_the_commands(app: StreamQ, url: str, capsys: pytest.CaptureFixtur
     clean(app)
 
 
+def test_many_nodes_are_drawn_in_few_lines(
+    app: StreamQ, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @app.task
+    def step(n: int) -> int:
+        return n
+
+    @app.task
+    def end() -> None: ...
+
+    wf = app.flow("long")
+    last = wf.add(step.bind(0), name="s0")
+    for n in range(1, 60):
+        last = wf.add(step.bind(n), name=f"s{n}", after=[last])
+    wf.add(end.bind(), after=[last, wf.map(step, range(30), name="many")])
+    handle = wf.start()
+
+    def drawn(*more: str) -> list[str]:
+        assert main(["flow", "show", handle.id, "--url", url, "--app", "shop", *more]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        return lines[next(n for n, line in enumerate(lines) if line.startswith("NODE")) + 1 :]
+
+    rows = drawn()
+    for row, begin, told in zip(
+        rows,
+        ("> step x 60 in a row ", "  many x 30 ", ">   end "),
+        ("1 ready", "30 ", "waiting"),
+        strict=True,
+    ):
+        assert row.startswith(begin), rows
+        assert told in row or "waiting" in row, rows
+    assert len(drawn("--all")) == 62
+    assert "earlier nodes" in drawn("--first", "61")[0]
+
+
 def test_an_operator_cancels(app: StreamQ) -> None:
     handle = Diamond(app).wf.start()
     assert app.flows.acting_for("ada").cancel(handle.id)
@@ -94,10 +130,18 @@ def test_the_audit_finds_what_is_off(app: StreamQ, url: str) -> None:
     transport = SyncTransport(app.address)
     said = [one.finding for one in AppChecks(transport, app.name, 1).run([]) if "flows" in one.name]
     assert said == [
-        "1 ends of nodes wait for a minute: their flows do not go on",
+        f"{handle.id}: 1 flows do not go on, 1 ends of their nodes wait for a minute",
         f"{handle.id}: the numbers are off",
     ]
     transport.close()
+
+
+def test_the_audit_reads_flows_in_pages(app: StreamQ, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_PAGE", 2)
+    diamond = Diamond(app)
+    started = {diamond.wf.start().id for _ in range(5)}
+    assert {one.id for one in app.flows.all()} == started
+    assert app.inspector.audit().problems == []
 
 
 async def test_every_key_has_the_lifetime_of_its_flow(app: StreamQ, url: str) -> None:

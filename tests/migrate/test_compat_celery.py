@@ -11,6 +11,7 @@ import pytest
 
 from streamq import InvalidOption, InvalidTaskId, StreamQ, TaskDead, UsageError, get_context
 from streamq.compat import celery
+from streamq.options.table import POLICY
 from streamq.testing import Queue
 
 
@@ -93,11 +94,12 @@ def test_a_shared_task_runs_once_as_celerys_do(app: StreamQ) -> None:
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        ("queue", "@app.task(queue=...)"),
+        ("queue", "queue belongs to the task type: @shared_task(queue="),
         ("link", "a node of a flow"),
         ("serializer", "values are sent as JSON"),
-        ("headers", "known are at, "),
-        ("time_limit", "task_type.options(...).enqueue(...) has 'timeout'"),
+        ("headers", "an argument of the task, or a hook"),
+        ("time_limit", "task_type.options(timeout=...).enqueue(...)"),
+        ("retention", "task_type.options(...).enqueue(...) has 'retention'"),
     ],
 )
 def test_every_other_option_is_refused_with_our_word(option: str, said: str, app: StreamQ) -> None:
@@ -114,9 +116,9 @@ def test_every_other_option_is_refused_with_our_word(option: str, said: str, app
     ("options", "said"),
     [
         ({"bind": True}, "get_context() in the handler"),
-        ({"max_retries": 3}, "max_attempts counts the first attempt too"),
-        ({"time_limit": 3}, "did you mean 'timeout'"),
-        ({"acks_late": True}, "a task is settled when its handler has ended, always"),
+        ({"max_retries": 3}, "max_attempts=4 is three retries"),
+        ({"time_limit": 3}, 'timeout="1m"'),
+        ({"acks_late": True}, "a task is settled when its handler has ended"),
     ],
 )
 def test_options_of_celerys_tasks_are_refused_where_they_stand(options: dict[str, Any], said: str) -> None:
@@ -155,3 +157,140 @@ def test_one_app_at_a_time(app: StreamQ) -> None:
     with pytest.raises(UsageError, match="belong to app 'shop' already"):
         celery.attach(StreamQ("other", "unix:///nowhere.sock"))
     assert repr(email) == "<SharedTask 'email'>"
+
+
+OF_MESSAGES = [
+    "link",
+    "link_error",
+    "shadow",
+    "retry",
+    "retry_policy",
+    "queue",
+    "exchange",
+    "routing_key",
+    "serializer",
+    "compression",
+    "producer",
+    "publisher",
+    "connection",
+    "router",
+    "add_to_parent",
+    "headers",
+    "stamped_headers",
+    "ignore_result",
+    "time_limit",
+    "soft_time_limit",
+    "reply_to",
+    "delivery_mode",
+    "mandatory",
+    "immediate",
+    "root_id",
+    "parent_id",
+    "group_id",
+    "group_index",
+    "chord",
+    "replaced_task_nesting",
+    "correlation_id",
+    "message_id",
+    "user_id",
+    "app_id",
+    "cluster_id",
+]
+"""What Celery 5.7 and kombu read of the keywords of `apply_async`."""
+OF_DECORATORS = [
+    "bind",
+    "base",
+    "autoretry_for",
+    "retry_kwargs",
+    "retry_backoff",
+    "retry_backoff_max",
+    "retry_jitter",
+    "dont_autoretry_for",
+    "pydantic",
+    "pydantic_strict",
+    "pydantic_context",
+    "pydantic_dump_kwargs",
+    "exchange",
+    "routing_key",
+    "lazy",
+    "shared",
+]
+"""Options of Celery's task decorators that are no attributes of its Task."""
+
+
+def refused(error: Exception) -> bool:
+    """Whether a text ends with our word, and neither guesses nor lists what there is."""
+    return ": " in str(error) and "known are" not in str(error) and "did you mean" not in str(error)
+
+
+def test_every_option_of_a_call_is_supported_or_refused_with_our_word(app: StreamQ) -> None:
+    import inspect
+
+    from celery.app.task import Task  # type: ignore[import-untyped]
+
+    celery.attach(app)
+    email = celery.shared_task(name="email")(lambda: None)
+    ours = inspect.signature(celery.SharedTask.apply_async).parameters
+    theirs = [
+        *inspect.signature(Task.apply_async).parameters,
+        *OF_MESSAGES,
+        "countdown",
+        "eta",
+        "expires",
+        "priority",
+    ]
+    for option in {*theirs} - {*ours, "self", "options"}:
+        wrong: Any = {option: "x"}
+        with pytest.raises(InvalidOption) as found:
+            email.apply_async(**wrong)
+        assert refused(found.value), found.value
+
+
+def test_every_option_of_a_task_is_supported_or_refused_with_our_word() -> None:
+    from celery.app.task import Task
+
+    theirs = [
+        name
+        for name, value in list(vars(Task).items())
+        if not name.startswith("_") and not callable(value) and not isinstance(value, classmethod)
+    ]
+    for option in {*theirs, *OF_DECORATORS} - {*POLICY, "name", "app", "context"}:
+        wrong: Any = {option: "x"}
+        with pytest.raises(InvalidOption) as found:
+            celery.shared_task(**wrong)
+        assert refused(found.value), found.value
+
+
+def test_every_attribute_is_supported_or_refused_with_our_word(app: StreamQ) -> None:
+    from celery.app.task import Task
+    from celery.result import AsyncResult  # type: ignore[import-untyped]
+
+    celery.attach(app)
+    email = celery.shared_task(name="email")(lambda: None)
+    result = email.AsyncResult("email:0:n1-0")
+    for owner, theirs in ((email, Task), (result, AsyncResult)):
+        for name in (one for one in dir(theirs) if not one.startswith("_")):
+            if name in dir(type(owner)) or name == "name":
+                continue
+            with pytest.raises(AttributeError) as found:
+                getattr(owner, name)
+            assert refused(found.value), found.value
+
+
+def test_expires_may_be_a_time(app: StreamQ) -> None:
+    @celery.shared_task(name="email")
+    def email() -> None: ...
+
+    celery.attach(app)
+    with Queue(app) as queue:
+        later = email.apply_async(expires=datetime.now(UTC) + timedelta(hours=3), countdown=7200)
+        found = app.inspector.task(later.id)
+        assert found is not None
+        lives = int(found.fields["x"]) / 1000 - datetime.now(UTC).timestamp()
+        assert 3 * 3600 - 120 < lives < 3 * 3600 + 120  # from the call, though it is due in two hours
+        assert len(queue.advance("2h")) == 1
+        for over in (3600, datetime.now(UTC) + timedelta(hours=1), datetime.now(UTC) - timedelta(hours=1)):
+            with pytest.raises(InvalidOption, match="is over before the task is due"):
+                email.apply_async(expires=over, countdown=7200)
+        with pytest.raises(InvalidOption, match="has no time zone"):
+            email.apply_async(expires=datetime(2030, 1, 1))  # noqa: DTZ001

@@ -30,6 +30,11 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "ops/examples"
 
 
+def plain_environment() -> dict[str, str]:
+    """Ours without what tests of this process have set for their own programs."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("STREAMQ_", "DJANGO_"))}
+
+
 def start(program: str, *args: str, folder: Path, **more: str) -> subprocess.Popen[str]:
     base = {name: value for name, value in os.environ.items() if not name.startswith("STREAMQ_")}
     command = [sys.executable, str(EXAMPLES / program), *args]
@@ -158,7 +163,7 @@ def test_the_load_reads_only_what_is_missing_after_a_file_was_mended(tmp_path: P
 @contextmanager
 def served(*command: str, folder: Path, port: int, path: str, **more: str) -> Iterator[str]:
     """A web program that runs until the end of the block; its address. It must end by itself on SIGTERM."""
-    base = {name: value for name, value in os.environ.items() if not name.startswith(("STREAMQ_", "DJANGO_"))}
+    base = plain_environment()
     log = (folder / "log.txt").open("wb")
     process = subprocess.Popen(
         [sys.executable, *command], cwd=folder, env=base | {"PYTHONPATH": str(ROOT)} | more, stdout=log,
@@ -256,7 +261,7 @@ def manage(site: Path, folder: Path, url: str, *words: str) -> str:
     """What a command of a Django site prints."""
     done = subprocess.run(
         [sys.executable, str(site / "manage.py"), *words], cwd=folder, check=False, capture_output=True,
-        text=True, timeout=150, env=os.environ | {"PYTHONPATH": str(ROOT), "STREAMQ_URL": url},
+        text=True, timeout=150, env=plain_environment() | {"PYTHONPATH": str(ROOT), "STREAMQ_URL": url},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr

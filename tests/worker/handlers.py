@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import logging
 import multiprocessing
 import os
 import signal
@@ -254,3 +255,8 @@ def tells(n: int) -> None:
     for one in range(n):
         context.progress(one + 1, n)
         context.emit(one)
+
+
+@app.task(executor="process", logs="warning")
+def logs_in_child(text: str) -> None:
+    logging.getLogger("shop").warning(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import httpx
@@ -14,7 +15,7 @@ from streamq.app import live
 from streamq.calls import live as live_calls
 from streamq.cli import main
 from streamq.dashboard import Principal, dashboard
-from streamq.errors import PayloadError
+from streamq.errors import InvalidOption, PayloadError
 from streamq.keys import type_keys
 from tests.conftest import command
 from tests.running import clean, serving, until
@@ -229,7 +230,7 @@ async def test_a_command_follows_it_and_the_dashboard_shows_it(
         assert await asyncio.to_thread(main, ["task", "show", handle.id, "--follow", "--url", url]) == 0
         out = capsys.readouterr().out.splitlines()
         assert out[-3:] == [
-            "attempt 1  progress  1 of 4 (25%) <b>Ada", "attempt 1  value  {'n': 1}",
+            "attempt 1  progress  [#####...............] 1 of 4 (25%) <b>Ada", "attempt 1  value  {'n': 1}",
             "attempt 1  end  completed",
         ]  # fmt: skip
 
@@ -238,3 +239,67 @@ async def page(app: StreamQ, task_id: str, redact: tuple[str, ...]) -> str:
     transport = httpx.ASGITransport(dashboard(app, auth=lambda _: Principal("ada", "viewer"), redact=redact))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         return (await client.get(f"/tasks/{task_id}")).text
+
+
+# -- log records ---------------------------------------------------------------------------------------------
+
+
+async def test_log_records_of_a_type_are_shown_from_its_level_on(app: StreamQ, url: str) -> None:
+    logger = logging.getLogger("shop.orders")
+    logger.setLevel("DEBUG")
+
+    @app.task(logs="info")
+    def order() -> None:
+        logger.debug("hidden")
+        logger.info("order %d\x1b[2J taken", 17)
+        logging.getLogger("streamq.own").error("not of the handler")
+        logger.warning("x" * 10_000)
+
+    @app.task
+    async def quiet() -> None:
+        logger.error("nobody watches")
+
+    async with serving(app):
+        handle = await order.aenqueue()
+        silent = await quiet.aenqueue()
+        found = await watched(app, handle.id)
+        shown = await page(app, handle.id, ())
+        assert "<small>info · shop.orders</small> order 17" in shown
+        assert [event.kind for event in await watched(app, silent.id)] == ["end"]
+        await (await order.aenqueue()).aresult(20)
+    assert [(event.kind, event.level, event.logger) for event in found[:-1]] == [
+        ("log", "info", "shop.orders"), ("log", "warning", "shop.orders"),
+    ]  # fmt: skip
+    assert found[0].text.startswith("order 17")
+    assert len(found[1].text) == live.LONGEST
+    assert command(url, "EXISTS", type_keys(app.name, 0, "quiet").live(silent.id.rpartition(":")[2])) == 0
+    clean(app)
+
+
+async def test_very_many_log_records_leave_the_first_out_and_say_how_many(app: StreamQ) -> None:
+    @app.task(logs="debug")
+    def order() -> None:
+        for n in range(1000):
+            logging.getLogger("shop").error("%d", n)
+        get_context().emit("kept")
+
+    async with serving(app):
+        found = await watched(app, (await order.aenqueue()).id)
+    logs = [event for event in found if event.kind == "log"]
+    assert values(found)[0] == "kept"
+    assert logs[-1].text == "999"
+    assert len(logs) < 1000
+    assert sum("left out" in event.text for event in logs) >= 1
+
+
+async def test_log_records_of_a_child_process(url: str) -> None:
+    app = handlers.at(url)
+    async with serving(app, WorkerOptions(types=("logs_in_child",), concurrency=1, process_slots=1)):
+        handle = await handlers.logs_in_child.aenqueue("seen")
+        found = await watched(app, handle.id)
+    assert [(event.level, event.text) for event in found if event.kind == "log"] == [("warning", "seen")]
+
+
+def test_a_wrong_level_is_refused_in_the_callers_line(app: StreamQ) -> None:
+    with pytest.raises(InvalidOption, match="logs='loud': must be None, 'debug', 'info', 'warning'"):
+        app.task(logs="loud")  # type: ignore[call-overload]
