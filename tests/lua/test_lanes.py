@@ -576,3 +576,37 @@ def test_what_waits_behind_tasks_without_a_claim_is_looked_at_again(transport: S
 def test_a_type_without_lanes_has_no_limits_to_set(shard: Shard) -> None:
     assert shard.run(lane_calls.limit(shard.t, "a", "2;;;")) is None
     assert shard.command("EXISTS", shard.t.limits) == 0
+
+
+def test_a_limit_lowered_from_50_to_5_starts_nobody_until_4_are_left(transport: SyncTransport) -> None:
+    shard = laned(transport, Rules(lane_running=50))
+    tasks = [put(shard) for _ in range(52)]
+    at_work = shard.fetch()
+    assert len(at_work) == 50
+    shard.run(lane_calls.limit(shard.t, "a", "5;;;"))
+    for n, one in enumerate(at_work):
+        waiting = [why(shard, task) for task in tasks[50:]]
+        assert waiting == ["limit"] * 2 if n <= 45 else ["ready", "limit"] if n == 46 else ["ready"] * 2, n
+        assert settle(shard, [one], Completed()) == [True]
+
+
+def test_an_ordered_lane_whose_first_fails_and_is_lost_keeps_no_other_lane_waiting(
+    transport: SyncTransport,
+) -> None:
+    shard = Shard(transport, policy(Rules(order=True)))
+    first, second = put(shard), put(shard)
+    for n in range(4):
+        [delivery] = shard.fetch()
+        assert (delivery.local, why(shard, second)) == (first, "order"), n
+        settle(shard, [delivery], Retried(0, b""))
+    others = [put(shard, f"order {n}") for n in range(1000)]
+    [delivery, *_] = [one for one in shard.fetch(budget=2000) if one.local == first]
+    assert {why(shard, one) for one in others} <= {"ready", "running"}
+    shard.age(delivery, 600_000)
+    shard.reclaim_all()
+    assert [shard.state(first), why(shard, second)] == ["ready", "order"]
+    while not any(
+        one.local == first and settle(shard, [one], Completed()) for one in shard.fetch(budget=2000)
+    ):
+        pass
+    assert why(shard, second) == "ready"
