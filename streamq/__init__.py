@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from streamq.audit import FaultCode as FaultCode
     from streamq.audit import Problem as Problem
     from streamq.audit import Repaired as Repaired
+    from streamq.blobs.files import FileBlobs as FileBlobs
+    from streamq.blobs.redis import RedisBlobs as RedisBlobs
+    from streamq.blobs.s3 import S3Blobs as S3Blobs
     from streamq.calls.call import Call as Call
     from streamq.client.task_event import EventKind as EventKind
     from streamq.client.task_event import TaskEvent as TaskEvent
@@ -59,7 +62,6 @@ if TYPE_CHECKING:
     from streamq.control.flows import AsyncFlows as AsyncFlows
     from streamq.control.flows import Flows as Flows
     from streamq.control.flows import FlowView as FlowView
-    from streamq.control.heartbeats import WorkerInfo as WorkerInfo
     from streamq.control.inspector import AsyncInspector as AsyncInspector
     from streamq.control.inspector import Inspector as Inspector
     from streamq.control.key_use import KeyUse as KeyUse
@@ -83,6 +85,7 @@ if TYPE_CHECKING:
     from streamq.environment import Source as Source
     from streamq.errors import AttemptTimeout as AttemptTimeout
     from streamq.errors import AuthenticationFailed as AuthenticationFailed
+    from streamq.errors import BlobStoreError as BlobStoreError
     from streamq.errors import CannotListen as CannotListen
     from streamq.errors import DecodeError as DecodeError
     from streamq.errors import DuplicateTaskType as DuplicateTaskType
@@ -130,6 +133,7 @@ if TYPE_CHECKING:
     from streamq.flows.reading import NodeInfo as NodeInfo
     from streamq.flows.reading import NodeKind as NodeKind
     from streamq.flows.reading import NodeState as NodeState
+    from streamq.heartbeat import WorkerInfo as WorkerInfo
     from streamq.histogram import Histogram as Histogram
     from streamq.histogram import Latency as Latency
     from streamq.hooks import Enqueue as Enqueue
@@ -175,6 +179,9 @@ if TYPE_CHECKING:
     from streamq.options.unique import OnConflict as OnConflict
     from streamq.options.unique import Unique as Unique
     from streamq.options.unique import Until as Until
+    from streamq.payloads.blob_store import Blobs as Blobs
+    from streamq.payloads.blob_store import BlobStore as BlobStore
+    from streamq.payloads.blob_store import ListedBlob as ListedBlob
     from streamq.payloads.compression import Compression as Compression
     from streamq.payloads.keyring import Key as Key
     from streamq.payloads.keyring import KeyRing as KeyRing
@@ -186,7 +193,9 @@ if TYPE_CHECKING:
     from streamq.probes.report import Report as Report
     from streamq.registry.handler import Handler as Handler
     from streamq.registry.registry import Registry as Registry
+    from streamq.registry.upcasting import MemoUpcaster as MemoUpcaster
     from streamq.registry.upcasting import Upcaster as Upcaster
+    from streamq.registry.upcasting import ValueUpcaster as ValueUpcaster
     from streamq.resources.declared import DependencyOverrides as DependencyOverrides
     from streamq.resources.declared import Provider as Provider
     from streamq.resources.depends import Depends as Depends
@@ -216,6 +225,9 @@ __all__, _named = lazy.names(__name__, {
     "client.task_event": ("EventKind", "TaskEvent"),
     "app.task_type": ("Decorator", "Sends", "TaskType"),
     "audit": ("Audit", "FaultCode", "Problem", "Repaired"),
+    "blobs.files": ("FileBlobs",),
+    "blobs.redis": ("RedisBlobs",),
+    "blobs.s3": ("S3Blobs",),
     "context": ("Context", "Enqueues", "get_context"),
     "control.action_log": ("Action", "Pause"),
     "control.admin": ("Admin", "AsyncAdmin", "Unlocked", "UnlockResult"),
@@ -224,7 +236,7 @@ __all__, _named = lazy.names(__name__, {
     "control.event_tail": ("AsyncTail", "Event", "EventName", "Tail"),
     "control.flow_pages": ("FlowChild", "FlowPage", "FlowPart"),
     "control.flows": ("AsyncFlows", "Flows", "FlowView"),
-    "control.heartbeats": ("WorkerInfo",),
+    "heartbeat": ("WorkerInfo",),
     "control.inspector": ("AsyncInspector", "Inspector"),
     "control.key_use": ("KeyUse",),
     "control.lanes": ("LaneInfo",),
@@ -238,7 +250,8 @@ __all__, _named = lazy.names(__name__, {
     "control.unique_locks": ("HolderState", "UniqueLock"),
     "daemon.daemon": ("Daemon",),
     "errors": (
-        "AttemptTimeout", "AuthenticationFailed", "CannotListen", "DecodeError", "DuplicateTaskType",
+        "AttemptTimeout", "AuthenticationFailed", "BlobStoreError", "CannotListen", "DecodeError",
+        "DuplicateTaskType",
         "DurabilityUnknown", "FlowCancelled", "FlowError", "FlowFailed", "IdempotencyConflict",
         "InvalidArguments", "InvalidDependency",
         "InvalidOption", "InvalidTaskId", "InvalidURL", "LeaseLost", "LifespanFailed", "OutcomeUnknown",
@@ -271,6 +284,7 @@ __all__, _named = lazy.names(__name__, {
     "options.task": ("TaskOptions",),
     "options.typed": ("PerCall", "Policy"),
     "options.unique": ("OnConflict", "Unique", "Until"),
+    "payloads.blob_store": ("Blobs", "BlobStore", "ListedBlob"),
     "payloads.compression": ("Compression",),
     "payloads.keyring": ("KeyRing",),
     "probes.listen": ("Listen",),
@@ -297,7 +311,7 @@ _inner, _inner_named = lazy.names(__name__, {
     "probes.report": ("BacklogView", "Report"),
     "registry.handler": ("Handler",),
     "registry.registry": ("Registry",),
-    "registry.upcasting": ("Upcaster",),
+    "registry.upcasting": ("MemoUpcaster", "Upcaster", "ValueUpcaster"),
     "telemetry.counters": ("Snapshot",),
     "transport.sync_transport": ("SyncTransport",),
     "worker.assembly": ("Parts",),

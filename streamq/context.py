@@ -65,10 +65,10 @@ class Home(Protocol):
         """Return the steps of an attempt that has made none yet."""
 
     def progress(self, task: Any, worker: str, done: float, total: float | None, text: str) -> None:
-        """Tell how far an attempt is."""
+        """Publish the progress of an attempt."""
 
     def emit(self, task: Any, worker: str, value: object) -> None:
-        """Tell a value of an attempt."""
+        """Publish a value of an attempt."""
 
     def log(self, task: Any, worker: str, level: int, logger: str, message: str) -> bool:
         """Tell a log record of an attempt, if its type shows records of this level; return whether it
@@ -76,7 +76,7 @@ class Home(Protocol):
         ...
 
     def flush(self, task: Any) -> None:
-        """Send what an attempt told."""
+        """Send what an attempt has published."""
 
 
 class Context:

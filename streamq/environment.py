@@ -40,6 +40,11 @@ ENV: Final = Variable("STREAMQ_ENV", "`dev` allows workers and daemons to use an
 KEYS: Final = Variable(
     "STREAMQ_KEYS", "the key ring of sealed payloads: JSON, or the path of a file with it", secret=True
 )
+BLOBS: Final = Variable(
+    "STREAMQ_BLOBS",
+    "the store of large arguments and results: file:///path, redis://…, s3://bucket/prefix",
+    secret=True,
+)
 TRACING: Final = Variable("STREAMQ_TRACING", "OpenTelemetry spans: link or child (default: none)")
 TRACE_URL: Final = Variable(
     "STREAMQ_TRACE_URL", "where traces are shown, with {trace_id}: the dashboard links to them there"
@@ -62,6 +67,6 @@ BENCH_RECORD: Final = Variable(
 )
 
 VARIABLES: Final = (
-    URL, PREFIX, APP, ENV, KEYS, TRACING, TRACE_URL, METRICS_PORT, METRICS_HOST, METRICS_NAMES, DRAIN_TOKEN,
-    HEALTH_SOCKET, DEMO_LEDGER, BENCH_APP, BENCH_RECORD,
+    URL, PREFIX, APP, ENV, KEYS, BLOBS, TRACING, TRACE_URL, METRICS_PORT, METRICS_HOST, METRICS_NAMES,
+    DRAIN_TOKEN, HEALTH_SOCKET, DEMO_LEDGER, BENCH_APP, BENCH_RECORD,
 )  # fmt: skip

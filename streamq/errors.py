@@ -122,6 +122,10 @@ class QueueFull(Refused):
     """The task type's backlog limit is reached."""
 
 
+class BlobStoreError(StreamQError, OSError):
+    """The blob store of the app cannot be reached, or refused. Nothing was enqueued."""
+
+
 class RedisError(StreamQError):
     """The server could not execute a call."""
 
@@ -174,6 +178,15 @@ class DecodeError(StreamQError, ValueError):
     def __init__(self, message: str, *, reason: str = "undecodable") -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class UnknownArguments(DecodeError):
+    """A payload has arguments that the handler does not have, and all that it needs: newer code may have sent
+    it. names: of these arguments."""
+
+    def __init__(self, message: str, names: tuple[str, ...]) -> None:
+        super().__init__(message, reason="arguments")
+        self.names = names
 
 
 class TaskError(StreamQError):

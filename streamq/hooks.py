@@ -192,7 +192,7 @@ class Hooks:
         self.aenqueue = (*self.aenqueue, make)
 
     def listen(self, state: str, function: Callable[[TaskEnded], Any]) -> None:
-        """Add a function that is told of outcomes. Raises UsageError."""
+        """Add a function that is called with outcomes. Raises UsageError."""
         if state not in get_args(TaskEndedState):
             raise UsageError(f"@app.on({state!r}): must be one of {', '.join(get_args(TaskEndedState))}")
         if not callable(function) or made(function)[0] not in ("value", "awaited"):  # type: ignore[redundant-expr]

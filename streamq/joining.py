@@ -146,13 +146,11 @@ def of_run(joined: Joined) -> str:
     return orjson.dumps(told).decode()
 
 
-def rejoin(
-    task_type: str, task: NewTask, lock: Plan | None, payload: bytes, secret: bytes = b""
-) -> tuple[NewTask, str | None]:
-    """Return such a task with the lock that the type's rule asks for, and the lock's name."""
-    before = {name: value for name, value in parts(task.joins).items() if name != _UNASKED}
-    name = None
-    if lock is not None:
-        task, name = locks.joined(task_type, task, lock, payload, secret)
-        before |= parts(task.joins)
-    return task._replace(joins=orjson.dumps(before).decode()), name
+def rejoin(task_type: str, task: NewTask, rules: Rules, payload: bytes, secret: bytes = b"") -> Joined:
+    """Return such a task with the lock and the lane that the type's rules ask for. payload: its arguments as
+    plain JSON, `{}` if they are not needed."""
+    told = {name: value for name, value in parts(task.joins).items() if name != _UNASKED}
+    lane, cost = told.get("lane"), told.get("cost")
+    bare = task._replace(joins="")
+    joined = join(task_type, bare, rules, payload, lock=rules.lock, lane=lane, cost=cost, secret=secret)
+    return joined if joined.task.joins else joined._replace(task=joined.task._replace(joins=locks.NO_LOCK))

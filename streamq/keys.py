@@ -120,7 +120,8 @@ class TypeKeys:
     slots: str = _key("hash", closing="dropped")
     limits: str = _key("hash")
     rules: str = _key("string")
-    """The rules of its lanes, which a registration by an older release takes out of `policy`, as JSON."""
+    """The rules of its lanes and unique keys, as JSON: a registration by an older release takes them out of
+    `policy`, and those that not all processes can obey yet are held here. See `lua/lib/rules_kept.lua`."""
 
     def __init__(self, app: str, shard: int, task_type: str) -> None:
         base = f"{shard_tag(app, shard)}:{task_type}"
@@ -223,6 +224,9 @@ class ShardKeys:
     """Sorted set: flows by the time at which they are looked after next."""
     flow_names: str = _key("hash", closing="dropped")
     """Hash: `k<key>` -> the flow that was started with the key, and `i<flow>` -> the key."""
+    blobs: str = _key("zset")
+    """Sorted set: the names of blobs by the time from which each may be removed: see
+    `lua/lib/blob_claim.lua`."""
 
     def __init__(self, app: str, shard: int) -> None:
         base, end = shard_tag(app, shard), namespace_of(app).channels_end

@@ -7,11 +7,14 @@ right keys. Does no I/O.
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from streamq import environment
 from streamq.errors import InvalidOption
 from streamq.payloads.ring import Ring, ring_of
+
+if TYPE_CHECKING:
+    from streamq.payloads.blob_store import Blobs
 
 DEFAULT_PREFIX: Final = environment.PREFIX.default
 _PREFIX: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,100}")
@@ -29,7 +32,7 @@ class Namespace(NamedTuple):
 
     def app(self, name: str) -> AppName:
         """Return the name of an app in this namespace."""
-        return AppName(name, self, ring_of(name))
+        return AppName(name, self, ring_of(name), _blobs_of(name))
 
     @property
     def apps(self) -> str:
@@ -66,22 +69,27 @@ DEFAULT_NAMESPACE: Final = Namespace()
 
 
 class AppName(str):
-    """An app's name that carries its namespace and its key ring. Pass it on unchanged: a plain str means the
-    default namespace and no ring."""
+    """An app's name that carries its namespace, its key ring and its blobs. Pass it on unchanged: a plain str
+    means the default namespace, and neither ring nor blobs."""
 
-    __slots__ = ("namespace", "ring")
+    __slots__ = ("blobs", "namespace", "ring")
     namespace: Namespace
     ring: Ring | None
+    blobs: Blobs | None
 
     def __new__(
-        cls, name: str, namespace: Namespace = DEFAULT_NAMESPACE, ring: Ring | None = None
+        cls,
+        name: str,
+        namespace: Namespace = DEFAULT_NAMESPACE,
+        ring: Ring | None = None,
+        blobs: Blobs | None = None,
     ) -> AppName:
         made = super().__new__(cls, name)
-        made.namespace, made.ring = namespace, ring
+        made.namespace, made.ring, made.blobs = namespace, ring, blobs
         return made
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Without the ring: keys do not leave the process.
+        # Without the ring and the blobs: keys do not leave the process.
         return AppName, (str(self), self.namespace)
 
     def __str__(self) -> str:
@@ -94,9 +102,19 @@ def namespace_of(app: str) -> Namespace:
     return found
 
 
+def _blobs_of(app: str) -> Blobs | None:
+    found: Blobs | None = getattr(app, "blobs", None)
+    return found
+
+
 def with_ring(app: str, ring: Ring | None) -> AppName:
     """Return the name of an app with this key ring, or with none."""
-    return AppName(app, namespace_of(app), ring)
+    return AppName(app, namespace_of(app), ring, _blobs_of(app))
+
+
+def with_blobs(app: str, blobs: Blobs | None) -> AppName:
+    """Return the name of an app with these blobs, or with none."""
+    return AppName(app, namespace_of(app), ring_of(app), blobs)
 
 
 def check_prefix(prefix: str) -> str:

@@ -1,6 +1,6 @@
 """Build the site of the documentation: python ops/docs/build.py FOLDER
 
-Owns where each page stands on the site and how the pages reach the site generator. Must not change what a
+Owns the section of each page and how the pages reach the site generator. Must not change what a
 page says: the site and the repository show the same text, and only links are turned.
 """
 
@@ -41,12 +41,12 @@ ELSEWHERE: Final = {
 }
 RUNBOOKS: Final = "ops/runbooks"
 
-# What each section shows, in this order. A page that no pattern names stands at the end of REST.
+# What each section shows, in this order. A page that no pattern names is at the end of REST.
 SECTIONS: Final = {
     "Start": "index tutorial examples all-pages",
     "How-to": (
         "tasks results schedules lanes uniqueness flows follow-ups steps live batches "
-        "sealing versions dependencies hooks *-changes"
+        "sealing blobs versions dependencies hooks *-changes"
     ),
     "Use it with": "django fastapi flask litestar sqlalchemy outbox testing sentry opentelemetry",
     "Come from": "migrate from-celery from-rq from-*",

@@ -42,7 +42,7 @@ ITEM: Final = re.compile(r"^(\w+(?:, \w+)*): ", re.MULTILINE)
 
 
 class Raw(str):
-    """A text that stands in a signature as it is."""
+    """A text that is written into a signature unchanged."""
 
     __slots__ = ()
 

@@ -30,7 +30,7 @@ from streamq.errors import InvalidOption, PayloadError
 from streamq.forking import after_fork
 from streamq.hooks import Hook, Hooks
 from streamq.model.task import TaskId
-from streamq.namespace import with_ring
+from streamq.namespace import with_blobs, with_ring
 from streamq.options.call import per_call
 from streamq.options.checks import Duration, seconds
 from streamq.payloads.compression import Compression
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from streamq.app.flow_graph import FlowGraph
     from streamq.app.flow_handle import FlowHandle
     from streamq.options.typed import PerCall
+    from streamq.payloads.blob_store import Blobs, BlobStore
     from streamq.payloads.keyring import KeyRing
     from streamq.worker.worker import Worker
 
@@ -74,11 +75,13 @@ class StreamQ(Registrar, HookDecorators, QueueAccess):
     compression: "zlib", or "zstd" (the extra `zstd`; Python 3.14 has it), for what is above 1 KiB.
     keys: seals arguments, results, errors, memos and events; default: the ring of STREAMQ_KEYS, if that is
         set. See `KeyRing`.
+    blobs: keeps arguments and results above 256 KiB in a store outside of Redis; a store, `Blobs(store,
+        over=...)`, or a URL as "file:///var/lib/shop/blobs"; default: STREAMQ_BLOBS, if that is set.
 
     Nothing connects before the first call. Safe to share between threads and event loops, and across a fork.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one for each setting
         self,
         name: str,
         url: str | None = None,
@@ -91,6 +94,7 @@ class StreamQ(Registrar, HookDecorators, QueueAccess):
         hooks: Iterable[Hook] = (),
         compression: Compression | None = None,
         keys: KeyRing | None = None,
+        blobs: Blobs | BlobStore | str | None = None,
     ) -> None:
         self.url_from: Source = "code" if url else environment.URL.source()
         self.address: Address = Address.parse(url or environment.URL.get(), self.url_from, prefix=prefix)
@@ -101,6 +105,9 @@ class StreamQ(Registrar, HookDecorators, QueueAccess):
         self.registry.tracer = tracer
         ring = None if keys is None and environment.KEYS.explicit() is None else _ring(keys)
         self.registry.name = with_ring(self.registry.name, ring)
+        if blobs is not None or environment.BLOBS.explicit() is not None:
+            self.registry.blobs = _blobs(blobs)
+            self.registry.name = with_blobs(self.registry.name, self.registry.blobs)
         self.registry.pipeline = pipeline_for(compression, sealed=ring is not None)
         self._patience = seconds(patience, "patience")
         self._client = Client(self.registry, self.address, patience=self._patience)
@@ -307,6 +314,12 @@ def _ring(keys: KeyRing | None) -> KeyRing | None:
     if not isinstance(ring, KeyRing | None):
         raise InvalidOption(f"keys={ring!r:.80}: must be a KeyRing")
     return ring
+
+
+def _blobs(given: Blobs | BlobStore | str | None) -> Blobs | None:
+    from streamq.blobs.opening import blobs_from  # noqa: PLC0415 - few programs have them
+
+    return blobs_from(given)
 
 
 def _tracer(app: str, tracing: Tracing | None) -> Tracer | None:

@@ -71,11 +71,11 @@ class ContextHome:
         return Steps(self._registry, self._enqueuer, task, worker)
 
     def progress(self, task: Delivery, worker: str, done: float, total: float | None, text: str) -> None:
-        """Tell how far an attempt is."""
+        """Publish the progress of an attempt."""
         self._live.progress(task, worker, done, total, text)
 
     def emit(self, task: Delivery, worker: str, value: object) -> None:
-        """Tell a value of an attempt."""
+        """Publish a value of an attempt."""
         self._live.emit(task, worker, value)
 
     def log(self, task: Delivery, worker: str, level: int, logger: str, message: str) -> bool:
@@ -83,5 +83,5 @@ class ContextHome:
         return self._live.log(task, worker, level, logger, message)
 
     def flush(self, task: Delivery) -> None:
-        """Send what an attempt told."""
+        """Send what an attempt has published."""
         self._live.flush(task)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from streamq.app.batch import EXISTS, Batch, Group, checked
-from streamq.app.bound_task import Bound, Route
+from streamq.app.bound_task import Bound, Route, in_another_program
 from streamq.app.handle import TaskHandle
 from streamq.app.pool_watch import PoolWatch
 from streamq.app.refusals import refuse
@@ -82,7 +82,7 @@ class Enqueuer:
 
     def enqueue(self, bound: Bound[R]) -> TaskHandle[R]:
         """Send one call. Raises what `TaskType.enqueue` does."""
-        if bound.route is None and not self._hooks.enqueue:
+        if bound.route is None and not self._hooks.enqueue and self._registry.blobs is None:
             name, shard = bound.handler.name, self._client.next_shard()
             [answer] = self._client.enqueue(name, shard, [bound.task])
             if isinstance(answer, EXISTS):
@@ -93,7 +93,7 @@ class Enqueuer:
 
     def aenqueue(self, bound: Bound[R]) -> Coroutine[object, None, TaskHandle[R]]:
         """Send one call, as `enqueue` does, from an event loop."""
-        plain = bound.route is None and not self._hooks.aenqueue
+        plain = bound.route is None and not self._hooks.aenqueue and self._registry.blobs is None
         return self._asend_plain(bound) if plain else self._asend_single(bound)
 
     async def _asend_plain(self, bound: Bound[R]) -> TaskHandle[R]:
@@ -110,6 +110,10 @@ class Enqueuer:
     def enqueue_many(self, bound: Iterable[Bound[R]]) -> list[TaskHandle[R]]:
         """Send calls; return their handles in order. Raises what `StreamQ.enqueue_many` does."""
         listed = checked(bound, self._registry.name, self._registry.handlers)
+        if self._registry.blobs is not None:
+            from streamq.app.offload import offloaded  # noqa: PLC0415 - few programs have blobs
+
+            listed = offloaded(listed, self._registry.name, self._registry.blobs)
         plain = self._next_shards(listed)
         batch = Batch(listed, plain or self._client.drive(self._route(listed)))
         handles = self._send_batch(batch, alone=len(listed) == 1)
@@ -138,6 +142,10 @@ class Enqueuer:
     async def aenqueue_many(self, bound: Iterable[Bound[R]]) -> list[TaskHandle[R]]:
         """Send calls, as `enqueue_many` does, from an event loop."""
         listed = checked(bound, self._registry.name, self._registry.handlers)
+        if self._registry.blobs is not None:
+            from streamq.app.offload import aoffloaded  # noqa: PLC0415 - as above
+
+            listed = await aoffloaded(listed, self._registry.name, self._registry.blobs)
         client = self._asyncs.current()
         plain = self._next_shards(listed)
         batch = Batch(listed, plain or await client.drive(self._route(listed)))
@@ -199,6 +207,10 @@ class Enqueuer:
             return self._destinations[self._client.next_shard()]
         if route.split and several:
             raise _two_homes(route)
+        if several and route.shard_key is not None and _names_its_lane(item):
+            rules = yield from flows.policy_rules(self._registry, item.handler.name, 0)
+            if rules.whole:  # what limits the whole type has one home
+                route = route._replace(shard_key=item.handler.name)
         if route.lock is not None:
             return (
                 yield from flows.home_of_lock(self._registry, item.handler.name, route.lock, route.shard_key)
@@ -210,14 +222,16 @@ class Enqueuer:
         return self._destinations[self._client.next_shard()]
 
     def _rejoin(self, batch: Batch[R]) -> Flow[None]:
-        """Add what the type's policy asks for to calls by name; a unique key may change their shard."""
+        """Add what the type's policy asks for to calls by name; a unique key or a lane may change their
+        shard."""
         for n in batch.unjoined():
             item, before = batch.at(n)
-            lock = yield from flows.policy_lock(self._registry, item.handler.name, before.shard)
-            from streamq.app.joined_task import rejoined  # noqa: PLC0415 - few types have unique keys
+            rules = yield from flows.policy_rules(self._registry, item.handler.name, before.shard)
+            from streamq.app.joined_task import rejoined  # noqa: PLC0415 - few types have such rules
 
-            again = rejoined(item, lock, self._registry.name)
-            moves = again.route is not None and (again.route.lock is not None or again.task.key is not None)
+            again = rejoined(item, rules, self._registry.name)
+            route = again.route
+            moves = route is not None and (route.lock or route.shard_key or again.task.key is not None)
             destination = (yield from self._route([again]))[0] if moves else Destination(before.shard)
             batch.rejoin(n, again, destination)
 
@@ -251,6 +265,11 @@ class Enqueuer:
             return answers
 
         return await await_within((around(call) for around in self._hooks.aenqueue), send)
+
+
+def _names_its_lane(item: Bound[Any]) -> bool:
+    """Return whether a call names its lane, of a type whose code is in another program."""
+    return item.handler.function is in_another_program and '"lane"' in item.task.joins
 
 
 def _two_homes(route: Route) -> InvalidOption:

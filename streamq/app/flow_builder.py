@@ -102,8 +102,8 @@ def start(registry: Registry, declared: Declares, key: str) -> Flow[Built]:
             call = calls.build_part(s, local, part.page, part.record, part.items, running=False)
             yield from ask(call)
             pages[s.flow_items(local, part.page)] = None
-        call = calls.commit(s, local, key, gone, _number(declared), list(pages), _letters(declared))
-        done = yield from ask(call)
+        number, letters = _number(declared), _letters(declared)
+        done = yield from ask(calls.commit(s, local, key, gone, number, list(pages), letters))
         if done.answer == "closed":
             yield from reopen(registry.name, shard, producer_calls.is_closed(s))
         if done.answer == "started":

@@ -85,10 +85,10 @@ class Node(Output, Generic[R]):
     def __repr__(self) -> str:
         return f"<Node {self.name!r}>"
 
-    output = _OutputOf()
+    output: _OutputOf = _OutputOf()
     """What the node returns, as an argument for the `bind` of another node's call; of a handler that returns
     Expand the list of its children's results."""
-    outcome = _OutcomeOf()
+    outcome: _OutcomeOf = _OutcomeOf()
     """The same, or a Failure where the node failed: for one with on_error="continue"."""
 
     def then(self, call: Bound[T], *, name: str | None = None, on_error: OnError = "fail") -> Node[T]:

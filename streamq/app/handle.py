@@ -35,7 +35,7 @@ from streamq.model.task import LIVING, CancelAnswer, SignalAnswer, State, TaskId
 from streamq.model.where import Buried
 from streamq.namespace import namespace_of
 from streamq.options.checks import Duration, seconds
-from streamq.payloads.pipeline import Pipeline, opened
+from streamq.payloads.pipeline import BLOB_HEAD, Pipeline, opened_version
 from streamq.payloads.stage import MOST_OF_RESULT, About, NoKey, UnknownEncoding
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
-def _decode_json(raw: bytes) -> object:
+def _decode_json(raw: bytes, _version: int) -> object:
     return orjson.loads(raw) if raw else None
 
 
@@ -63,7 +63,7 @@ class TaskHandle(Generic[R]):
         app: str,
         client: Client,
         asyncs: AsyncClients,
-        decode: Callable[[bytes], R] | None,
+        decode: Callable[[bytes, int], R] | None,
         *,
         duplicate: bool = False,
         pipeline: Pipeline | None = None,
@@ -74,7 +74,7 @@ class TaskHandle(Generic[R]):
         self._client = client
         self._pipeline = pipeline
         self._asyncs = asyncs
-        self._decode: Callable[[bytes], R] = decode or cast("Callable[[bytes], R]", _decode_json)
+        self._decode: Callable[[bytes, int], R] = decode or cast("Callable[[bytes, int], R]", _decode_json)
 
     @property
     def _keys(self) -> TypeKeys:
@@ -147,6 +147,10 @@ class TaskHandle(Generic[R]):
             raise self._unknown(deadline, error) from None
         if located.state in LIVING:
             raise self._late(located, await waiting.surroundings(self._app))
+        if located.result is not None and located.result[: len(BLOB_HEAD)] == BLOB_HEAD:
+            import asyncio  # noqa: PLC0415 - it is loaded: this is a coroutine
+
+            return await asyncio.to_thread(self._value, located)  # the store must not hold up the event loop
         return self._value(located)
 
     def events(self, after: str = "") -> TaskEvents:
@@ -213,9 +217,13 @@ class TaskHandle(Generic[R]):
     def _value(self, located: Located) -> R:
         if located.result is not None:
             try:
-                return self._decode(opened(located.result, self._about()))
+                return self._decode(*opened_version(located.result, self._about()))
             except DecodeError as error:
-                if not isinstance(error, UnknownEncoding | NoKey) and error.reason != "tampered":
+                from streamq.payloads.blob_store import BlobLost, NoBlobs  # noqa: PLC0415 - in trouble only
+
+                if isinstance(error, BlobLost):
+                    raise ResultUnavailable(f"the result of task {self._id} is gone: {error}") from None
+                if not isinstance(error, UnknownEncoding | NoKey | NoBlobs) and error.reason != "tampered":
                     raise
                 raise DecodeError(
                     f"cannot read the result of task {self._id}: {error}", reason=error.reason

@@ -9,7 +9,7 @@ from typing import Any
 
 from streamq import envelope, joining, locks
 from streamq.app.bound_task import NO_OPTIONS, PLAIN, Bound, Route, in_another_program, lock_of
-from streamq.errors import InvalidOption
+from streamq.errors import DecodeError, InvalidOption, UsageError
 from streamq.model.task import IdempotencyKey, NewTask
 from streamq.options.call import CallOptions
 from streamq.options.unique_plan import Plan
@@ -38,19 +38,29 @@ def locked(
     return Bound(handler, task, Route(None, durability or handler.options.durability, name, lock.trailing))
 
 
-def rejoined(bound: Bound[Any], lock: Plan | None, app: str) -> Bound[Any]:
-    """Return a call by name with the unique key that the type's policy in Redis asks for."""
-    before = bound.route or PLAIN
-    if bound.task.key is not None and lock is not None and lock.throttle_ms:
-        lock = None
-    about = About(app, bound.handler.name, "payload")
-    payload = b"" if lock is None else opened(bound.task.payload, about)
-    task, name = joining.rejoin(bound.handler.name, bound.task, lock, payload, index_key(app))
-    if lock is None:
-        return Bound(bound.handler, task, bound.route)
-    split = before.shard_key is not None and joining.has_lane(task)
-    home = before.shard_key if split else None
-    return Bound(bound.handler, task, Route(home, before.durability, name, lock.trailing, split))
+def rejoined(bound: Bound[Any], rules: joining.Rules, app: str) -> Bound[Any]:
+    """Return a call by name with the unique key and the lane that the type's policy in Redis asks for. Raises
+    UsageError if the arguments cannot be read here."""
+    name, task, before = bound.handler.name, bound.task, bound.route or PLAIN
+    lock = None if task.key is not None and rules.lock is not None and rules.lock.throttle_ms else rules.lock
+    reads = lock is not None or (rules.lane and not joining.has_lane(task))
+    payload = _readable(task.payload, About(app, name, "payload")) if reads else b"{}"
+    asked = rules._replace(lock=lock)
+    task, of_lock, home, split = joining.rejoin(name, task, asked, payload, index_key(app))
+    keyed = rules.lane is not None and task.key is not None and of_lock is None and home is not None
+    trailing = lock is not None and lock.trailing
+    route = Route(home or before.shard_key, before.durability, of_lock, trailing, split or keyed)
+    return Bound(bound.handler, task, bound.route if lock is None and route == PLAIN else route)
+
+
+def _readable(payload: bytes, about: About) -> bytes:
+    try:
+        return opened(payload, about)
+    except DecodeError as error:
+        raise UsageError(
+            f"the policy of task type {about.type!r} asks for its arguments, which cannot be read here "
+            f"({error}): send with the handler's app, or name the lane, as send(..., lane=...)"
+        ) from None
 
 
 def in_lane(

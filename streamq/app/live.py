@@ -82,7 +82,7 @@ class Live:
         self._thread: threading.Thread | None = None
 
     def progress(self, task: Delivery, worker: str, done: float, total: float | None, text: str) -> None:
-        """Tell how far an attempt is."""
+        """Publish the progress of an attempt."""
         data = {
             "done": float(done),
             "total": None if total is None else float(total),
@@ -91,7 +91,7 @@ class Live:
         self._add(task, worker, "progress", self._stored(task, orjson.dumps(data)))
 
     def emit(self, task: Delivery, worker: str, value: object) -> None:
-        """Tell a value. Raises PayloadError if it is no JSON, or too long."""
+        """Publish a value. Raises PayloadError if it is not JSON, or too long."""
         raw = sized(encode(value, what="the emitted value"), MOST_BYTES, "the emitted value")
         self._add(task, worker, "value", self._stored(task, raw))
 

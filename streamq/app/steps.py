@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -35,10 +36,11 @@ from streamq.flow import Flow, ask
 from streamq.keys import TypeKeys, type_keys
 from streamq.model.delivery import Delivery
 from streamq.options.checks import Duration, seconds
-from streamq.payloads.pipeline import opened
+from streamq.payloads.pipeline import opened, opened_version, versioned
 from streamq.payloads.stage import About
 from streamq.registry.handler import sized
 from streamq.registry.registry import Registry
+from streamq.registry.upcasting import upcast_value
 
 MOST_OF_ONE: Final = 262_144
 """The most bytes of one memo."""
@@ -286,15 +288,30 @@ class Steps:
     def _encoded(self, name: str, converter: Converter, value: object) -> bytes:
         what = f"the result of step {name!r}"
         raw = sized(encode_as(converter, value, what=what), MOST_OF_ONE, what)
+        raw = versioned(raw, self._version)
         pipeline = self._registry.pipeline
         return raw if pipeline is None else pipeline.seal(raw, self._about(name))
 
     def _about(self, name: str) -> About:
         return About(self._registry.name, self._task.type, "memo", f"{self._task.id}\0{name}")
 
+    @property
+    def _version(self) -> int:
+        handler = self._registry.find(self._task.type)
+        return 1 if handler is None else handler.options.version
+
+    def _upcast(self, name: str, value: Any, version: int) -> Any:
+        """Return a memo as this code would have stored it."""
+        handler = self._registry.find(self._task.type)
+        if handler is None or version == handler.options.version:
+            return value
+        upcasters = {step: partial(function, name) for step, function in handler.memo_upcasters.items()}
+        return upcast_value(value, version, handler.options.version, upcasters, "it")
+
     def _decoded(self, name: str, converter: Converter, memo: bytes) -> Any:
         try:
-            return converter.read(orjson.loads(opened(memo, self._about(name))))
+            raw, version = opened_version(memo, self._about(name))
+            return converter.read(self._upcast(name, orjson.loads(raw), version))
         except (DecodeError, ValueError) as error:
             raise DecodeError(
                 f"the memo of step {name!r} of task {self._task.id} does not fit what the step returns now: "

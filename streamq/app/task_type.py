@@ -20,10 +20,11 @@ from streamq.registry.redefinition import redefined
 
 if TYPE_CHECKING:
     from streamq.options.typed import PerCall
-    from streamq.registry.upcasting import Upcaster
+    from streamq.registry.upcasting import MemoUpcaster, Upcaster, ValueUpcaster
 
 P = ParamSpec("P")
 R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 A = TypeVar("A")
 C_co = TypeVar("C_co", covariant=True)
 
@@ -100,21 +101,34 @@ class TaskType(Generic[P, R, C_co]):
         """Register the function that makes arguments of `version` into those of the next one: it takes and
         returns them by name, as JSON data. Where a version has none, its arguments fit the next as they are.
         Raises InvalidOption."""
+        return self._upcasts("upcast", version, self._handler.upcasters)
+
+    def upcast_result(self, version: int, /) -> Callable[[ValueUpcaster], ValueUpcaster]:
+        """Register the function that makes results of `version`, as JSON data, into those of the next one,
+        for programs that read them. Otherwise as `upcast`."""
+        return self._upcasts("upcast_result", version, self._handler.result_upcasters)
+
+    def upcast_memo(self, version: int, /) -> Callable[[MemoUpcaster], MemoUpcaster]:
+        """Register the function that makes what a step has stored, given its name and the JSON data, into
+        what the next version stores. Otherwise as `upcast`."""
+        return self._upcasts("upcast_memo", version, self._handler.memo_upcasters)
+
+    def _upcasts(self, what: str, version: int, known: dict[int, F]) -> Callable[[F], F]:
         newest = self._handler.options.version
         if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version < newest:  # type: ignore[redundant-expr]
             raise InvalidOption(
-                f"upcast({version!r:.40}) of task type {self.name!r}: must be a version from 1 to before "
+                f"{what}({version!r:.40}) of task type {self.name!r}: must be a version from 1 to before "
                 f"version={newest} of @app.task"
             )
 
-        def register(function: Upcaster) -> Upcaster:
-            before = self._handler.upcasters.get(version)
+        def register(function: F) -> F:
+            before = known.get(version)
             if before is not None and not redefined(function, before, again=True):
                 raise InvalidOption(
-                    f"upcast({version}) of task type {self.name!r}: there is one already, "
-                    f"{before.__qualname__}"
+                    f"{what}({version}) of task type {self.name!r}: there is one already, "
+                    f"{getattr(before, '__qualname__', before)}"
                 )
-            self._handler.upcasters[version] = function
+            known[version] = function
             return function
 
         return register

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Literal
 
-from streamq.audit import flows, keyspace, lane_walks, schedules, walks
+from streamq.audit import blobs, flows, keyspace, lane_walks, schedules, walks
 from streamq.audit.fault import FAULTS, Audit, Problem, Repaired
 from streamq.audit.repairs import REPAIRS
 from streamq.audit.walks import LATE_MS, Found
@@ -108,7 +108,7 @@ class Auditor:
         t = type_keys(self._app, shard, "")
         if ("", shard) in self._unsound:
             return  # the wrong type of one key of the shard is listed
-        for faults in (schedules.faults, flows.faults):
+        for faults in (schedules.faults, flows.faults, blobs.faults):
             checked, found = yield from faults(shard_keys(self._app, shard))
             self._audit.checked += checked
             for fault in found:

@@ -156,6 +156,12 @@ FAULTS: Final[dict[FaultCode, Kind]] = {
         "told the flow that the node has died",
         _DAEMON,
     ),
+    "overdue_blobs": Kind(
+        "no task needs them, and nobody removes them from the store",
+        "I7",
+        "",
+        "run a worker with the app's blob store, or streamq blobs gc with STREAMQ_BLOBS",
+    ),
     "stuck_flow": Kind("the end of a node that nobody lets its flow go on by", "I6", "", _DAEMON),
     "unreadable_schedule": Kind(
         "a schedule whose definition or arguments cannot be read",

@@ -16,6 +16,7 @@ from streamq.calls.flows import Audited
 from streamq.calls.locate import locate
 from streamq.errors import ServerError
 from streamq.flow import Flow, Pause, ask
+from streamq.flows import reading
 from streamq.keys import ShardKeys, shard_keys, type_keys
 from streamq.model.task import LIVING, NAME_PATTERN
 
@@ -28,7 +29,7 @@ _SECOND_LOOK: Final = 1.0
 def faults(s: ShardKeys) -> Flow[tuple[int, list[Fault]]]:
     """Return how many flows a shard has, and their faults. Raises ServerError if their lists cannot be
     read."""
-    flows = yield from ask(calls.listed(s))
+    flows = yield from reading.every(s)
     found: list[Fault] = []
     for flow in flows:
         try:
@@ -73,7 +74,7 @@ def _lost(s: ShardKeys, look: Audited) -> Flow[set[int]]:
 
 
 def write_off(s: ShardKeys, where: str) -> Flow[bool]:
-    """Tell a flow that a node of it has died whose task is gone."""
+    """Record in a flow that a node whose task is gone has died."""
     s = shard_keys(s.app, s.shard)
     now = yield from ask(question_calls.now(s.inbox))
     return (yield from ask(calls.tell(s, f"{where} d", now)))

@@ -81,6 +81,7 @@ FaultCode = Literal[
     "flow_books_off",
     "lost_node",
     "stuck_flow",
+    "overdue_blobs",
     "unreadable_schedule",
     "unreadable_schedule_state",
     "damaged_last_run",

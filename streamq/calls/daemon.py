@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntFlag
 from functools import partial
 from typing import Final
 
@@ -29,12 +29,14 @@ HELD_AGAIN_MS: Final = 15_000
 """Ms after which a task that expired while a worker holds it is checked again."""
 
 
-class Lanes(IntEnum):
-    """Whether a type has lanes, and whether what they hold is to be counted anew."""
+class Lanes(IntFlag):
+    """Whether a type has lanes, whether what they hold is to be counted anew, and whether rules of the type
+    are to be enforced: see `enforce`."""
 
     NONE = 0
-    SOUND = 1
+    THERE = 1
     UNCOUNTED = 2
+    UNENFORCED = 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
-from streamq.model.effect import Effect, Follow, Hold, NodeResult, Stepped, Suspend
+from streamq.model.effect import Effect, Follow, Hold, NodeResult, ResultBlob, Stepped, Suspend
 
 
 def written(effects: Sequence[Effect], results_of: Callable[[NodeResult], int]) -> str:
@@ -37,4 +37,6 @@ def _pair(effect: Effect, results_of: Callable[[NodeResult], int]) -> tuple[str,
             return "steps", 1
         case Suspend(memo):
             return "suspend", memo
+        case ResultBlob(name, life_ms):
+            return "blob", f"{life_ms} {name}"
     assert_never(effect)

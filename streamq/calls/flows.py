@@ -306,6 +306,12 @@ def next_look(s: ShardKeys) -> Call[int | None]:
     )
 
 
+def listed_from(s: ShardKeys, first: int, number: int) -> Call[list[str]]:
+    """Return flows of a shard, from this place on."""
+    args = ("ZRANGE", s.flows, first, first + number - 1)
+    return Call(None, (s.flows,), args, lambda reply: list(map(text, reply)))
+
+
 def named(s: ShardKeys, key: str) -> Call[str]:
     """Return the flow that has a key; '' for none."""
     args = ("HGET", s.flow_names, f"k{key}")

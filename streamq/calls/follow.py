@@ -14,8 +14,8 @@ from streamq.keys import ShardKeys, TypeKeys, type_keys
 from streamq.model.effect import Effect, Follow, FollowUp
 
 _OF_TYPE: Final = (
-    "high", "normal", "low", "suspect", "schedule", "index", "counters", "policy", "expiring", "dead",
-    "letters", "groups",
+    "high", "normal", "low", "suspect", "schedule", "index", "counters", "policy", "rules", "expiring",
+    "dead", "letters", "groups",
 )  # fmt: skip
 """The keys of each type of a follow-up, in the order of `lib/follow.lua`."""
 

@@ -159,3 +159,8 @@ def raw(name: bytes) -> str:
 def stored(name: str) -> bytes:
     """The bytes of such a name."""
     return name.encode("utf-8", "surrogateescape")
+
+
+def unlaned(t: TypeKeys) -> Call[tuple[int, int]]:
+    """Look at the first tasks of a type with lanes; return how many these were, and those without a lane."""
+    return build("unlaned", (ENTRIES, BYTES), lambda r: (r[0], r[1]), t)

@@ -5,7 +5,7 @@ Owns what a producer sends and how enqueue's reply is parsed. Does not retry: `c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -198,21 +198,45 @@ def lock_holder(t: TypeKeys, digest: bytes) -> Call[str]:
     return Call(None, (t.unique,), ("HGET", t.unique, digest), lambda r: "" if r is None else text(r))
 
 
-def policy_rule(t: TypeKeys) -> Call[bytes | None]:
-    """Read the stored rule of a type's unique keys; None if it has none."""
-    return Call(None, (t.policy,), ("HGET", t.policy, "unique"), lambda r: r)
+def policy_rules(t: TypeKeys) -> Call[dict[str, str]]:
+    """Read the rules of a type's lanes and unique keys that are in force, as fields of its policy; and as
+    `held` the features that its held rules need, with commas."""
+    names = ("gate", "lane", "unique", "held")
+    return build(
+        "policy_rules",
+        (),
+        lambda r: {name: text(value) for name, value in zip(names, r, strict=True) if value},
+        t,
+    )
 
 
-def register(t: TypeKeys, s: ShardKeys, handler: str, policy: dict[str, str]) -> Call[str]:
+def register(
+    t: TypeKeys, s: ShardKeys, handler: str, policy: dict[str, str], lacking: Collection[str] | None = ()
+) -> Call[str | None]:
     """Register a type with its policy. Returns the handler that was registered before, or ''.
 
+    lacking: the features that a living process of the type lacks: new rules that need one of these are held.
+    None: not known. If it matters, the answer is None, and nothing was registered.
     Parsing the reply raises InvalidOption if the type cannot become ordered.
     """
-    args = [t.type, handler, s.wake, *(part for pair in policy.items() for part in pair)]
+    told = "?" if lacking is None else _in_commas(lacking)
+    args = [t.type, handler, s.wake, told, *(part for pair in policy.items() for part in pair)]
     return build("register", args, partial(_registered, t.type), t, s)
 
 
-def _registered(task_type: str, reply: bytes) -> str:
+def enforce(t: TypeKeys, s: ShardKeys, lacking: Collection[str]) -> Call[int]:
+    """Put rules of a type into force that were held, and that need none of these features; and back into its
+    policy, if an older release has removed them. Returns how many came into force."""
+    return build("enforce", (t.type, s.wake, _in_commas(lacking)), int, t, s)
+
+
+def _in_commas(names: Collection[str]) -> str:
+    return "".join(f",{name}," for name in names)
+
+
+def _registered(task_type: str, reply: bytes) -> str | None:
+    if reply == b"?":
+        return None
     if reply[:1] == b"!":
         raise InvalidOption(
             f"task type {task_type!r} cannot become ordered: {int(reply[1:]):,} of its tasks wait without a "

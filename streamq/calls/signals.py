@@ -72,6 +72,16 @@ def mailbox(t: TypeKeys, local: str) -> Call[dict[str, int]]:
     return Call(None, (key,), ("HKEYS", key), _mailbox)
 
 
+def mail_heads(t: TypeKeys, local: str) -> Call[list[bytes]]:
+    """Read the signals in the mailbox of a task, as they are stored."""
+    key = t.mail(local)
+    return Call(None, (key,), ("HGETALL", key), _heads)
+
+
+def _heads(reply: list[bytes]) -> list[bytes]:
+    return [value for name, value in zip(reply[::2], reply[1::2], strict=True) if b"\0" in name]
+
+
 def _mailbox(reply: list[Reply]) -> dict[str, int]:
     found: dict[str, int] = {}
     for raw in reply:

@@ -51,6 +51,7 @@ COMMANDS: Final = {
     "schema": "write the schemas of an app's handlers; check what a change of them breaks",
     "types": "list task types with their versions; retire a former name",
     "keys": "count what is sealed with which key; seal dead letters anew; make a key",
+    "blobs": "compare the store of large arguments and results with the queue; remove what no task needs",
     "dead": "list, show, requeue, edit or purge dead letters",
     "workers": "list the workers and the tasks they run",
     "drain": "let a worker finish its tasks and end",
@@ -77,7 +78,7 @@ EXIT_CODES: Final = f"""exit codes:
   {USAGE}    wrong usage
   {NOT_FOUND}    not found
   {UNHEALTHY}    audit found a broken invariant, doctor a fault, check a process that is not ready,
-       or keys audit a key in use
+       keys audit a key in use, or blobs status a missing blob
   {UNREACHABLE}   the server is unreachable, or too old
   {DENIED}   the server refused the login or the command
   {CONFIG}   wrong configuration, or the app cannot be imported

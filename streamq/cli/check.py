@@ -16,9 +16,10 @@ from typing import Any
 from streamq import environment
 from streamq.cli import listen, target
 from streamq.cli.output import write_json, write_lines
-from streamq.control.heartbeats import WorkerInfo, daemons
+from streamq.control.heartbeats import daemons
 from streamq.exit_codes import OK, UNHEALTHY
 from streamq.flow import drive
+from streamq.heartbeat import WorkerInfo
 from streamq.transport.sync_transport import SyncTransport
 
 TIMEOUT = 3.0

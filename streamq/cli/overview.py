@@ -20,11 +20,11 @@ from streamq.calls import question as question_calls
 from streamq.cli.target import Target
 from streamq.client.task_event import TaskEvent
 from streamq.control.action_log import Pause
-from streamq.control.heartbeats import WorkerInfo
 from streamq.control.inspector import Inspector
 from streamq.control.overview import Totals, TypeStats, TypeSummary, totals
 from streamq.control.partial_outage import PartialView, unless_unreachable
 from streamq.control.rollups import Activity, activity
+from streamq.heartbeat import WorkerInfo
 from streamq.stored import count
 
 RECENT: Final = 5

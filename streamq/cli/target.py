@@ -15,9 +15,10 @@ from streamq import environment
 from streamq.cli.output import write_message
 from streamq.errors import InvalidTaskId, RedisUnavailable, UnknownTaskType, UsageError
 from streamq.model.task import NAME_PATTERN, TaskId
-from streamq.namespace import with_ring
+from streamq.namespace import with_blobs, with_ring
 from streamq.options.checks import seconds
 from streamq.options.names import check_name
+from streamq.payloads.blob_store import Blobs
 from streamq.payloads.ring import Ring
 from streamq.transport.address import Address
 from streamq.wording import listed
@@ -239,7 +240,7 @@ def find(args: argparse.Namespace, *, partly: bool = False) -> Target:
     name = named or _only(known)
     if not NAME_PATTERN.fullmatch(name):
         raise UsageError(f"{name[:120]!r} is not an app name: use letters, digits, _ - . (at most 100)")
-    app = with_ring(transport.address.namespace.app(name), _ring())
+    app = with_blobs(with_ring(transport.address.namespace.app(name), _ring()), _blobs())
     return Target(transport, app, known.get(app), url)
 
 
@@ -249,6 +250,14 @@ def _ring() -> Ring | None:
     from streamq.payloads.keyring import KeyRing
 
     return KeyRing.from_environment()
+
+
+def _blobs() -> Blobs | None:
+    if environment.BLOBS.explicit() is None:
+        return None
+    from streamq.blobs.opening import blobs_from
+
+    return blobs_from(None)
 
 
 def report_faults(faults: Iterable[str]) -> None:

@@ -21,11 +21,11 @@ from streamq.cli.overview import Overview, Watch
 from streamq.cli.task import progress_text
 from streamq.control.action_log import Pause
 from streamq.control.formatting import age, duration, moment, rate, size
-from streamq.control.heartbeats import WorkerInfo
 from streamq.control.overview import TypeSummary
 from streamq.doctor.queue import NO_DAEMON
 from streamq.errors import RedisUnavailable
 from streamq.exit_codes import OK
+from streamq.heartbeat import WorkerInfo
 from streamq.options.checks import seconds
 
 SHARE: Final = 0.1

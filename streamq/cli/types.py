@@ -1,7 +1,7 @@
 """List task types with the versions of their arguments and what is left in each; retire a former name.
 
-`retire NAME` is for an alias: it says what still stands under the old name, or which worker still serves it,
-and removes the name when there is nothing left. Take the alias out of the code first. Exit code 3 if the name
+`retire NAME` is for an alias: it says what is left under the old name, or which worker still serves it, and
+removes the name when there is nothing left. Take the alias out of the code first. Exit code 3 if the name
 is unknown.
 """
 

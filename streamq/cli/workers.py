@@ -8,8 +8,8 @@ from dataclasses import asdict
 from streamq.cli import target
 from streamq.cli.output import write_json, write_table
 from streamq.control.formatting import age
-from streamq.control.heartbeats import WorkerInfo
 from streamq.exit_codes import OK
+from streamq.heartbeat import WorkerInfo
 from streamq.wording import listed
 
 

@@ -165,6 +165,8 @@ class _GroupCommit:
         except NotJoined:
             return [Unjoined()] * len(tasks)
         except NeedsLane as needs:
+            if self._client.registry.shards > 1:  # another shard may be its home
+                return [Unjoined()] * len(tasks)
             return await self._call(self._client.with_lanes(self._type, tasks, needs), patience)
 
     async def _send_all(self) -> None:
@@ -295,6 +297,8 @@ class _DurableGroupCommit(_GroupCommit):
         except NotJoined:
             return [Unjoined()] * len(tasks)
         except NeedsLane as needs:
+            if self._client.registry.shards > 1:  # another shard may be its home
+                return [Unjoined()] * len(tasks)
             return await self._call(self._client.with_lanes(self._type, tasks, needs), patience)
         finally:
             self._writers.give(writer)

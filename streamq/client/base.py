@@ -51,7 +51,7 @@ class Base:
         """Return tasks that were sent by name with the lanes that their arguments name. Raises UsageError."""
         from streamq.client import lanes  # noqa: PLC0415 - few types have lanes
 
-        return lanes.named(tasks, needs.argument, task_type, self.registry.shards, self.registry.name)
+        return lanes.named(tasks, needs.argument, task_type, self.registry.name)
 
     def _durably(
         self, keys: TypeKeys, call: Call[list[Answer]], durability: Durability

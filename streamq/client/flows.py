@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from streamq.calls import producer as producer_calls
 from streamq.calls.call import Call
 from streamq.calls.producer import ShardClosed
 from streamq.client.durability import Confirmation
-from streamq.errors import RedisError, ServerError, ServerTooOld
+from streamq.errors import DecodeError, RedisError, ServerError, ServerTooOld
 from streamq.flow import Ask, Flow, ask
 from streamq.keys import TypeKeys, shard_keys, type_keys
 from streamq.model.task import Answer, Conflict, Duplicate, IdempotencyKey, TaskId
 from streamq.options.checks import LONGEST_WINDOW, Durability
-from streamq.options.unique_plan import Plan
 from streamq.registry.redefinition import importable
 from streamq.registry.registry import Registry
 from streamq.shards import AppRecord
+
+if TYPE_CHECKING:
+    from streamq.joining import Rules
 
 R = TypeVar("R")
 
@@ -54,7 +56,13 @@ def register(registry: Registry, task_type: str, shard: int) -> Flow[None]:
     # A caller that sends by name reads the rule of unique keys in whichever shard it sends to.
     for n in [shard] if handler.lock is None else range(max(shard + 1, registry.shards)):
         keys = type_keys(registry.name, n, task_type), shard_keys(registry.name, n)
-        yield Ask(producer_calls.register(*keys, importable(handler.reference), handler.options.policy()))
+        policy, reference = handler.options.policy(), importable(handler.reference)
+        if handler.options.gated or handler.lock is not None:
+            from streamq import registering  # noqa: PLC0415 - most types have no such rules
+
+            yield from registering.register(*keys, reference, policy)
+        else:
+            yield Ask(producer_calls.register(*keys, reference, policy))
         if handler.lock is not None:
             registry.registered.add((task_type, n))
 
@@ -112,20 +120,23 @@ def home_of_lock(
     return Destination(home)
 
 
-def policy_lock(registry: Registry, task_type: str, shard: int) -> Flow[Plan | None]:
-    """Return the rule of a type's unique keys as its policy in Redis has it; None if it has none. Raises
-    ServerError if this release cannot read the rule: a task without its lock could run twice."""
-    known = registry.locks.get(task_type)
+def policy_rules(registry: Registry, task_type: str, shard: int) -> Flow[Rules]:
+    """Return the rules of a type as its policy in Redis has them. Raises ServerError if this release cannot
+    read the rule of its unique keys: a task without its lock could run twice."""
+    from streamq import joining  # noqa: PLC0415 - few calls by name need it
+
+    known = registry.rules.get(task_type)
     if known is not None and time.monotonic() - known[1] < FRESH:
         return known[0]
-    stored = yield from ask(producer_calls.policy_rule(type_keys(registry.name, shard, task_type)))
-    found = None if stored is None else Plan.parse(stored)
-    if stored is not None and found is None:
+    stored = yield from ask(producer_calls.policy_rules(type_keys(registry.name, shard, task_type)))
+    try:
+        found = joining.of_policy(stored)
+    except DecodeError:
         raise ServerError(
             f"task type {task_type!r} has a rule of unique keys that this release cannot read: nothing was "
             "sent. Upgrade streamq in this program"
-        )
-    registry.locks[task_type] = found, time.monotonic()
+        ) from None
+    registry.rules[task_type] = found, time.monotonic()
     return found
 
 

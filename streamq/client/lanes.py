@@ -18,14 +18,9 @@ from streamq.payloads.pipeline import opened
 from streamq.payloads.stage import About
 
 
-def named(tasks: Sequence[NewTask], argument: str, task_type: str, shards: int, app: str) -> list[NewTask]:
-    """The same tasks, each with the lane that its arguments name. Raises UsageError where they cannot
+def named(tasks: Sequence[NewTask], argument: str, task_type: str, app: str) -> list[NewTask]:
+    """Return the same tasks, each with the lane that its arguments name. Raises UsageError if they cannot
     tell."""
-    if shards > 1 and (argument or any("unique" in joining.parts(task.joins) for task in tasks)):
-        raise UsageError(
-            f"task type {task_type!r} has lanes, and each lane its shard: name the lane, as "
-            f"send({task_type!r}, ..., lane=...), or send with the handler's app"
-        )
     return [task if joining.has_lane(task) else _named(task, argument, task_type, app) for task in tasks]
 
 

@@ -82,6 +82,8 @@ class Client(Base):
             try:
                 return self.transport.run(call)
             except NeedsLane as needs:
+                if self.registry.shards > 1:  # another shard may be its home
+                    return [Unjoined()] * len(batch)
                 return self._send(task_type, shard, self.with_lanes(task_type, batch, needs))
             except ShardClosed:
                 return self.drive(flows.reopen(self.registry.name, shard, call))
@@ -106,6 +108,8 @@ class Client(Base):
             except NotJoined:
                 return [Unjoined()] * len(batch)
             except NeedsLane as needs:
+                if self.registry.shards > 1:  # another shard may be its home
+                    return [Unjoined()] * len(batch)
                 return send(self.with_lanes(task_type, batch, needs))
             finally:
                 self._writers.give(writer)

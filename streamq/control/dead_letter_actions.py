@@ -28,8 +28,8 @@ from streamq.model.reply import Moved, Note
 from streamq.model.task import TaskId
 from streamq.namespace import with_ring
 from streamq.options.task import TaskOptions
-from streamq.payloads.pipeline import key_of, opened
-from streamq.payloads.reading import check_edited, in_place_of
+from streamq.payloads.pipeline import key_of
+from streamq.payloads.reading import check_edited, in_place_of, sealed_anew
 from streamq.payloads.ring import ring_of
 from streamq.payloads.stage import About
 from streamq.registry.handler import sized
@@ -172,7 +172,7 @@ class DeadLetterActions(ActionBase):
         before, failures = have.get("p", b""), have.get("f", b"")
         about = About(self._app, task.type, "payload")
         try:
-            payload = in_place_of(before, opened(before, about), about) if key_of(before) else before
+            payload = sealed_anew(before, about)
             errors = envelope.resealed(failures, about._replace(purpose="failure"))
         except (DecodeError, PayloadError):
             return False

@@ -7,6 +7,7 @@ Owns the list of operations, each written once for `Flows` and for `AsyncFlows`.
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -14,6 +15,7 @@ from typing import Self
 from streamq.calls import flows as calls
 from streamq.calls import producer as producer_calls
 from streamq.calls import question as question_calls
+from streamq.calls.flows import InboxRow
 from streamq.client import signals
 from streamq.control import flow_pages
 from streamq.control.action_log import note, user
@@ -68,8 +70,9 @@ class FlowDesk(Facade):
         look = Unreadable()
         for s in (yield from self._every()):
             try:
-                for local in (yield from look.ask(calls.listed(s), list[str])):
-                    found += yield from flow_pages.listed(s, local, look)
+                if (yield from look.ask(calls.listed_from(s, 0, 1), list[str])):
+                    for local in (yield from reading.every(s)):
+                        found += yield from flow_pages.listed(s, local, look)
             except ServerError as error:  # of another cause
                 look.note(str(error))
         self.faults = tuple(look.faults)
@@ -159,13 +162,15 @@ class FlowDesk(Facade):
         return (yield from whole_flow(s, flow.local, actions.signal(s, flow, name, raw, told)))
 
     @operation
-    def left_behind(self) -> Flow[int]:
-        """Return how many ends of nodes have waited in an inbox for a minute: nobody lets flows go on."""
-        number, look = 0, Unreadable()
+    def left_behind(self) -> Flow[dict[str, int]]:
+        """Return the flows of which ends of nodes have waited in an inbox for a minute, by local id, each
+        with how many: nobody lets them go on. At most 1,000 ends of a shard are looked at."""
+        found, look = Counter[str](), Unreadable()
         for s in (yield from self._every()):
             now = yield from ask(question_calls.now(s.inbox))
-            number += len((yield from look.ask(calls.inbox(s, now - STUCK_MS, 1000), list)))
-        return number
+            rows = yield from look.ask(calls.inbox(s, now - STUCK_MS, 1000), list[InboxRow])
+            found.update(row.flow for row in rows)
+        return dict(found)
 
     def _every(self) -> Flow[list[ShardKeys]]:
         """Return the shards that may have flows."""

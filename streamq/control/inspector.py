@@ -19,7 +19,6 @@ from streamq.control import action_log, heartbeats, lanes, overview, rollups, ta
 from streamq.control.action_log import Action, Pause
 from streamq.control.dead_letters import DeadGroups, DeadSelection, Groups
 from streamq.control.facade import AsyncFacade, Facade, SyncFacade, operation
-from streamq.control.heartbeats import WorkerInfo
 from streamq.control.key_use import KeyUse, KeyUses
 from streamq.control.lanes import LaneInfo
 from streamq.control.overview import GLANCE, TypeStats
@@ -31,6 +30,7 @@ from streamq.control.unique_locks import UniqueLock
 from streamq.control.unreadable import Unreadable, whole
 from streamq.errors import RedisUnavailable
 from streamq.flow import Flow, ask, drive, in_turn
+from streamq.heartbeat import WorkerInfo
 from streamq.keys import shard_keys, type_keys
 from streamq.model.counts import COUNTERS, Counts
 from streamq.model.task import State

@@ -1,6 +1,6 @@
 """Which keys of a ring are in use: by everything that is stored of an app.
 
-Owns the count. Needs no key: the id stands in front of what is sealed. Must not write.
+Owns the count. Needs no key: the id precedes what is sealed. Must not write.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Final
 
 from streamq import envelope, memos
 from streamq.calls import schedule as schedule_calls
+from streamq.calls import signals as signal_calls
 from streamq.calls import steps as step_calls
 from streamq.control.schedule_rows import Rows
 from streamq.control.task_list import TaskList
@@ -30,8 +31,8 @@ _PAGE: Final = 200
 @dataclass(frozen=True, slots=True)
 class KeyUse:
     """How much is sealed with a key. key: its id; '' for what is not sealed. waiting: tasks that have not
-    ended, by their arguments, errors and memos. dead: dead letters. results: that are kept. schedules: by
-    their arguments."""
+    ended, by their arguments, errors, memos and signals. dead: dead letters. results: that are kept.
+    schedules: by their arguments."""
 
     key: str
     waiting: int = 0
@@ -83,7 +84,10 @@ class KeyUses:
                 )
                 self._look.note(*page.faults)
                 for row in page.rows:
-                    found.update(_keys(row) | ((yield from self._memos(row)) if have else set()) or {""})
+                    more = (yield from self._memos(row)) if have else set[str]()
+                    if state in _LIVING:
+                        more |= yield from self._mailbox(row)
+                    found.update(_keys(row) | more or {""})
                 cursor = page.cursor
         return found
 
@@ -107,6 +111,16 @@ class KeyUses:
             found.update(key_of(memos.shown(name, raw)) for name, raw in some.items())
         found.discard("")
         return found
+
+    def _mailbox(self, row: TaskRow) -> Flow[set[str]]:
+        """Return the keys of the signals that a task has not taken yet."""
+        try:
+            task = TaskId.parse(row.id)
+        except InvalidTaskId:
+            return set()
+        call = signal_calls.mail_heads(type_keys(self._app, task.shard, task.type), task.local)
+        found = {key_of(value) for value in (yield from self._look.ask(call, list))}
+        return found - {""}
 
     def _of_schedules(self) -> Flow[Counter[str]]:
         found = Counter[str]()

@@ -13,11 +13,11 @@ from typing import Any, Final
 
 from streamq.calls import question as question_calls
 from streamq.control.action_log import Pause
-from streamq.control.heartbeats import WorkerInfo
 from streamq.control.rollups import Activity, added
 from streamq.control.unreadable import Unreadable
 from streamq.errors import RedisError
 from streamq.flow import Flow, ask, in_turn
+from streamq.heartbeat import WorkerInfo
 from streamq.keys import type_keys
 from streamq.model.counts import COUNTERS, Counts
 from streamq.stored import count

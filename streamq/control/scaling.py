@@ -14,8 +14,8 @@ from typing import Final, NamedTuple
 from streamq.calls import question as question_calls
 from streamq.calls import rollup as rollup_calls
 from streamq.calls.rollup import MINUTE_MS
-from streamq.control.heartbeats import WorkerInfo
 from streamq.flow import Flow, ask
+from streamq.heartbeat import WorkerInfo
 from streamq.histogram import mean
 from streamq.keys import TypeKeys
 from streamq.options.service import WorkerOptions

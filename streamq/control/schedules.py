@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, Protocol, Self
 
-from streamq import envelope, joining
-from streamq.calls import producer as producer_calls
+from streamq import envelope, joining, registering
 from streamq.calls import question as question_calls
 from streamq.calls import schedule as schedule_calls
 from streamq.control.action_log import note, user
@@ -276,7 +275,7 @@ class Recurring(Facade):
         """Make the type known where its runs will be, with the limits of its policy."""
         keys = self._rows.home(name, record, wanted)
         t, reference = type_keys(self._app, keys.shard, handler.name), importable(handler.reference)
-        yield from ask(producer_calls.register(t, keys, reference, handler.options.policy()))
+        yield from registering.register(t, keys, reference, handler.options.policy())
 
     def _by_policy(self, wanted: Definition, payload: bytes, record: AppRecord) -> Flow[Definition]:
         """Return the definition with what the type's policy in Redis asks for. Raises UnknownTaskType for a

@@ -23,7 +23,7 @@ from streamq.convert.converter import Converter, EncodeError, decode_error, unde
 from streamq.convert.encoding import dumped, payload_error
 from streamq.convert.untyped import PLAIN, UNTYPED
 from streamq.depth import TOO_DEEP
-from streamq.errors import DecodeError, InvalidArguments
+from streamq.errors import DecodeError, InvalidArguments, UnknownArguments
 from streamq.model.output import NamesOutputs, outputs_in
 from streamq.payloads.pipeline import opened
 
@@ -180,9 +180,7 @@ class Arguments:
         if not isinstance(given, dict):
             raise DecodeError("the payload is not a JSON object of the arguments by name")
         if given.keys() != self._names and (wrong := self._name_faults(given)):
-            raise DecodeError(
-                f"the payload does not fit {self._name}{self._signature}: {wrong}", reason="arguments"
-            )
+            raise self._misfit(given, f"the payload does not fit {self._name}{self._signature}: {wrong}")
         more: dict[str, object] = {}
         if not self._simple:
             given, more = self._split_kwargs(given)
@@ -192,6 +190,11 @@ class Arguments:
             if name in given and given[name].__class__ not in kinds:
                 _replace(given, name, read)
         return ((), given) if self._simple else self._split(given, more)
+
+    def _misfit(self, given: dict[str, object], message: str) -> DecodeError:
+        if self._required - given.keys():
+            return DecodeError(message, reason="arguments")
+        return UnknownArguments(message, tuple(sorted(given.keys() - self._names)))
 
     def _name_faults(self, given: dict[str, object]) -> str:
         """Describe the names that are missing or unknown; empty if there are none."""

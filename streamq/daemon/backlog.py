@@ -15,7 +15,7 @@ from typing import Final
 from streamq.calls import listing as listing_calls
 from streamq.calls import question as question_calls
 from streamq.control import scaling
-from streamq.control.heartbeats import WorkerInfo, workers
+from streamq.control.heartbeats import workers
 from streamq.control.overview import KEPT, SCRAPED, Row, View, memory, scraped, stats_of, tally
 from streamq.control.scaling import Pace
 from streamq.daemon.chore_status import ChoreStatus
@@ -23,6 +23,7 @@ from streamq.daemon.discovery import Discovery
 from streamq.daemon.loop import Faults, for_each
 from streamq.errors import RedisError
 from streamq.flow import adrive
+from streamq.heartbeat import WorkerInfo
 from streamq.keys import ShardKeys, TypeKeys
 from streamq.model.counts import Counts
 from streamq.telemetry import logs

@@ -114,9 +114,9 @@ class Promoter:
         self._due.update(dict.fromkeys(types, now + RETRY_DELAY))  # in case the call fails
         with isolate_errors(faults, app=types[0].app, shard=types[0].shard):
             found, laned = await self._transport.run(daemon_calls.next_promotion(types), patience=0)
-            for keys, left_ms, has_lanes in zip(types, found, laned, strict=True):
+            for keys, left_ms, lanes in zip(types, found, laned, strict=True):
                 self._set_due(keys, left_ms)
-                (self._plain.discard if has_lanes else self._plain.add)(keys)
+                (self._plain.discard if lanes & daemon_calls.Lanes.THERE else self._plain.add)(keys)
         now = time.monotonic()
         due = [keys for keys in types if self._due.get(keys, math.inf) <= now]
         await for_each(due, self._promote, faults)

@@ -13,12 +13,12 @@ from streamq.calls import question as question_calls
 from streamq.calls import schedule as schedule_calls
 from streamq.calls.schedule import Row
 from streamq.control import heartbeats
-from streamq.control.heartbeats import WorkerInfo
 from streamq.control.schedule_rows import Found, reckoned, rows_of, write
 from streamq.control.unreadable import Unreadable
 from streamq.daemon.loop import Faults, isolate_errors
 from streamq.features import SCHEDULES
 from streamq.flow import adrive
+from streamq.heartbeat import WorkerInfo
 from streamq.keys import ShardKeys, shard_keys
 from streamq.schedules import registration
 from streamq.schedules.registration import Change

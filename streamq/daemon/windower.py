@@ -14,10 +14,11 @@ from typing import Final
 from streamq.calls import daemon as daemon_calls
 from streamq.calls import lanes as lane_calls
 from streamq.calls import question as question_calls
-from streamq.control.heartbeats import WorkerInfo, workers
+from streamq.control.heartbeats import workers
 from streamq.daemon.discovery import TYPES_AT_ONCE, Discovery
 from streamq.daemon.loop import Faults, for_each, isolate_errors
 from streamq.flow import adrive
+from streamq.heartbeat import WorkerInfo
 from streamq.keys import TypeKeys
 from streamq.options.lane import Gate
 from streamq.stored import count

@@ -11,10 +11,10 @@ from typing import Final, Literal
 
 from streamq.control.action_log import Pause
 from streamq.control.formatting import age
-from streamq.control.heartbeats import WorkerInfo
 from streamq.control.overview import TypeStats
 from streamq.doctor.check import Check
 from streamq.doctor.queue import OVERDUE
+from streamq.heartbeat import WorkerInfo
 
 BEHIND: Final = 300.0
 """Seconds for which a task of a served type may wait before the type counts as behind."""

@@ -12,7 +12,6 @@ from operator import itemgetter
 from typing import Any, Final
 
 from streamq.control.action_log import Pause
-from streamq.control.heartbeats import WorkerInfo
 from streamq.control.inspector import Inspector
 from streamq.control.overview import TypeStats, TypeSummary, totals
 from streamq.control.partial_outage import PartialView, unless_unreachable
@@ -21,6 +20,7 @@ from streamq.dashboard.attention import Seen, concerns, served_types
 from streamq.dashboard.history import ALL, History, Point, together
 from streamq.doctor.check import Check
 from streamq.errors import UnknownTaskType, UsageError
+from streamq.heartbeat import WorkerInfo
 
 SERIES: Final = ("accepted", "completed", "failed", "backlog", "wait_p95", "run_p95")
 Row = dict[str, Any]

@@ -30,7 +30,8 @@ REASONS: Final = {
     "attempts": "all attempts failed", "gave_up": "given up at once", "lost": "its worker was lost too often",
     "arguments": "its arguments do not fit", "result": "its result cannot be stored",
     "version": "a newer release wrote it", "encoding": "its arguments cannot be decoded",
-    "vanished": "its entry vanished", "foreign": "another program wrote it",
+    "blob": "its blob is gone or changed", "vanished": "its entry vanished",
+    "foreign": "another program wrote it",
 }  # fmt: skip
 """Why a task is dead, in words; a reason that is not here is shown as it is."""
 NOTICE: Final = "streamq_notice"

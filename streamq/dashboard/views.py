@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Any, Final
 
 from streamq.control.dead_letters import END_MS, DeadGroup, DeadGroups, DeadSelection
-from streamq.control.heartbeats import WorkerInfo
 from streamq.control.inspector import Inspector
 from streamq.control.lanes import LaneInfo
 from streamq.control.schedule_info import ScheduleInfo
@@ -22,6 +21,7 @@ from streamq.dashboard import task_views
 from streamq.dashboard.findings import Findings
 from streamq.dashboard.redaction import HIDDEN, Redaction
 from streamq.errors import AuthenticationFailed
+from streamq.heartbeat import WorkerInfo
 from streamq.options.schedule import zone
 from streamq.stored import moment
 

@@ -48,9 +48,9 @@ class DjangoHandler(Handler):
             return super().encode_result(record)
         return super().encode_result(value)
 
-    def decode_result(self, raw: bytes) -> object:
+    def decode_result(self, raw: bytes, version: int | None = None) -> object:
         """Return the return value alone."""
-        found = super().decode_result(raw)
+        found = super().decode_result(raw, version)
         return found["return_value"] if is_record(found) else found  # type: ignore[index]
 
 

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import (
-    TYPE_CHECKING,
     Any,
     Concatenate,
     Literal,
     ParamSpec,
     Protocol,
-    TypedDict,
     TypeVar,
     Unpack,
     overload,
@@ -21,45 +19,10 @@ from typing import (
 
 from streamq.django.django_task import StreamQTask
 from streamq.django.names import InvalidTask, TaskContext, task_backends
-from streamq.options.checks import Durability, Duration, Executor
-from streamq.options.lane import Lane, StartRate
-from streamq.options.rate import RateLimit
-from streamq.options.schedule import Cron, Every, Schedule
-from streamq.options.unique import Unique
-
-if TYPE_CHECKING:
-    from tenacity import RetryCallState
+from streamq.options.typed import PolicyOfAny
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class TaskPolicy(TypedDict, total=False):
-    """The options of a task type that `@task(...)` takes; see TaskOptions for each."""
-
-    max_attempts: int
-    timeout: Duration | None
-    backoff: Callable[[RetryCallState], float] | None
-    retry_on: type[BaseException] | tuple[type[BaseException], ...]
-    give_up_on: type[BaseException] | tuple[type[BaseException], ...]
-    expires: Duration | None
-    retention: Duration
-    lease: Duration
-    max_lost: int
-    executor: Executor
-    rate_limit: RateLimit | str | None
-    max_backlog: int | None
-    max_payload: int
-    durability: Durability
-    schedule: Cron | Every | Schedule | None
-    unique: Unique | str | bool | None
-    debounce: Duration | None
-    max_wait: Duration | None
-    throttle: Duration | None
-    trailing: bool | None
-    lane: Lane | None
-    running: int | None
-    start_rate: StartRate | str | None
 
 
 class Decorator(Protocol):
@@ -83,7 +46,7 @@ def task(
     queue_name: str = "default",
     backend: str = "default",
     takes_context: Literal[False] = False,
-    **policy: Unpack[TaskPolicy],
+    **policy: Unpack[PolicyOfAny],
 ) -> Decorator: ...
 @overload
 def task(
@@ -92,7 +55,7 @@ def task(
     queue_name: str = "default",
     backend: str = "default",
     takes_context: Literal[True],
-    **policy: Unpack[TaskPolicy],
+    **policy: Unpack[PolicyOfAny],
 ) -> ContextDecorator: ...
 
 
@@ -104,7 +67,7 @@ def task(
     queue_name: str = "default",
     backend: str = "default",
     takes_context: bool = False,
-    **policy: Unpack[TaskPolicy],
+    **policy: Unpack[PolicyOfAny],
 ) -> Any:
     """Make a module-level function a Django task with streamq's options.
 

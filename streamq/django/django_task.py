@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Self, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Self, TypeVar, Unpack
 
 from asgiref.sync import sync_to_async
 
 from streamq.django.names import Task, TaskResult
 from streamq.errors import UsageError
 from streamq.options.call import per_call
-from streamq.options.checks import Durability, Duration, reject_unknown
+from streamq.options.checks import reject_unknown
 from streamq.options.table import POLICY
-from streamq.options.unique import Unique
+from streamq.options.typed import CallOfAny
 from streamq.registry.handler import Handler
 
 P = ParamSpec("P")
@@ -27,26 +27,6 @@ _ANOTHER_WORD: Final = ("priority", "queue", "batch")
 POLICY_NAMES: Final = tuple(name for name in POLICY if name not in _ANOTHER_WORD)
 """The options of a task type that `@task(...)` takes. `priority` and the queue are those of django.tasks,
 which has no calls with many tasks at once."""
-
-
-class UsingOptions(TypedDict, total=False):
-    """The arguments that `Task.using(...)` takes besides those of django.tasks: options of one call."""
-
-    expires: Duration | None
-    timeout: Duration | None
-    max_attempts: int | None
-    retention: Duration | None
-    lane: str | None
-    cost: int | None
-    shard_key: str | None
-    idempotency_key: str | None
-    idempotency_window: Duration | None
-    durability: Durability | None
-    unique: Unique | str | bool | None
-    debounce: Duration | None
-    max_wait: Duration | None
-    throttle: Duration | None
-    trailing: bool | None
 
 
 if TYPE_CHECKING:
@@ -107,14 +87,14 @@ class StreamQTask(_Task[P, T]):
         run_after: datetime | None = None,
         backend: str | None = None,
         database: str | None = None,
-        **options: Unpack[UsingOptions],
+        **options: Unpack[CallOfAny],
     ) -> Self:
         """Return the task with other defaults for its calls. The arguments besides those of django.tasks are
         those of streamq's `.options(...)`. Raises InvalidOption."""
         if wrong := sorted({"delay", "at"} & options.keys()):
             raise UsageError(f"using({wrong[0]}=...): a Django task waits with run_after=, an aware datetime")
         given = {name: value for name, value in options.items() if value is not None}
-        reject_unknown(given, UsingOptions.__annotations__, "using()")
+        reject_unknown(given, CallOfAny.__annotations__, "using()")
         per_call(given)
         found: Self = _Task.using(  # pyright: ignore[reportAssignmentType]
             self, priority=priority, queue_name=queue_name, run_after=run_after, backend=backend

@@ -15,14 +15,15 @@ from streamq.calls import question as question_calls
 from streamq.calls.call import Call, R, all_streams
 from streamq.control import lane_homes
 from streamq.control.flows import Flows
-from streamq.control.heartbeats import WorkerInfo
 from streamq.control.inspector import Inspector
 from streamq.control.overview import TypeStats
 from streamq.control.schedules import Schedules
 from streamq.control.unreadable import Unreadable
+from streamq.doctor import rules
 from streamq.doctor.check import Check, fault, ok, warning
 from streamq.flow import drive
 from streamq.flows.reading import OVER
+from streamq.heartbeat import WorkerInfo
 from streamq.keys import TypeKeys, type_keys
 from streamq.stored import count
 from streamq.transport.sync_transport import SyncTransport
@@ -121,6 +122,7 @@ class AppChecks:
         yield from self._recurring()
         yield from self._flows()
         yield from self._strayed(one.type for one in stats)
+        yield from rules.checks(self._transport, self._app, self._keys(one.type for one in stats), self._ask)
         yield self._dying(stats)
         yield from self._too_new(alive)
         self._look.note(*self._inspector.faults)
@@ -173,7 +175,11 @@ class AppChecks:
             yield fault(name, unreadable, "streamq audit shows what the key holds")
         off = [one.id for one in listed if one.imbalance]
         if left := flows.left_behind():
-            said = f"{left} ends of nodes wait for a minute: their flows do not go on"
+            stuck = [one.id for one in listed if one.id.rpartition(":")[2] in left] or list(left)
+            said = (
+                f"{_list('', stuck[:3])}: {len(left)} flows do not go on, {sum(left.values())} ends of their "
+            )
+            said += "nodes wait for a minute"
             yield fault(name, said, "a daemon takes them: is one running, and does it keep up?")
         if off:
             yield fault(name, f"{_list('', off[:3])}: the numbers are off", "streamq audit says by what")

@@ -36,6 +36,9 @@ _FLOW_STATES: Final[dict[str, FlowState]] = {
 }  # fmt: skip
 OVER: Final[frozenset[FlowState]] = frozenset({"completed", "failed", "cancelled", "stuck", "unknown"})
 """The states in which nothing of a flow runs any more."""
+MOST_LISTED: Final = 1_000_000
+"""The most flows of a shard that are listed."""
+_PAGE: Final = 1000
 _COUNTS: Final = ("nodes", "waiting", "released", "done", "skipped", "failed")
 _AT_ONCE: Final = 500
 """Declared nodes that one call reads."""
@@ -82,6 +85,17 @@ class NodeInfo:
     task: str
     children: Mapping[NodeState, int]
     tolerated: bool = False
+
+
+def every(s: ShardKeys) -> Flow[list[str]]:
+    """Return all flows of a shard, read in pages. One that is looked after meanwhile may be missing."""
+    found: dict[str, None] = {}
+    for first in range(0, MOST_LISTED, _PAGE):
+        page = yield from ask(calls.listed_from(s, first, _PAGE))
+        found |= dict.fromkeys(page)
+        if len(page) < _PAGE:
+            break
+    return list(found)
 
 
 def head(s: ShardKeys, flow: str) -> Flow[FlowInfo]:

@@ -24,7 +24,7 @@ local function holds(place, id)
   return (field(fields, 'i') or place) == id
 end
 
--- Whether the place is a delivery whose entry something else deleted: it is still pending.
+-- Return whether the place is a delivery whose entry something else deleted: it is still pending.
 local function ghost(place)
   local stream, entry = streams[string.sub(place, 1, 1)], string.sub(place, 2)
   if not stream or not string.match(entry, '^%d+%-%d+$') then return false end

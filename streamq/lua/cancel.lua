@@ -3,7 +3,7 @@
 --
 -- The request to a worker is kept in `cancels` until the task ends, whoever holds it then; the message
 -- on the control channel only makes it quick.
--- USES end_task field lane_claim lane_row lane_tell note scheduled streams memo_claimed unique_enter flow_claim
+-- USES end_task field lane_claim lane_row lane_tell note scheduled streams memo_claimed unique_enter flow_claim blob_claim
 -- KEYS schedule index counters cancels gone dead
 -- ARGV group id task_id control done action about task_type wake
 -- Returns cancelled (also where it was before), requested, dead or unknown

@@ -116,8 +116,10 @@ if n > #ARGV then
 end
 
 -- The slow half: it costs as much again.
---lean if redis.call('HGET', policy, 'rich') then return '!rich' end
 -- USES clock rules_kept
+-- A registration by an older release removes rules from the policy; these stay in force.
+local kept = rules_kept(ruled)
+--lean if kept.unique or redis.call('HGET', policy, 'rich') then return '!rich' end
 -- A stored value that no app can have written counts as missing.
 local function whole(value)
   return string.match(value or '', '^%d+$') and #value <= 15 and tonumber(value) or nil
@@ -133,7 +135,7 @@ local bad = uncountable('sequence')
   or wrong(expiring, 'sorted set', redis.pcall('ZCARD', expiring))
 for m = first_key, #KEYS do bad = bad or wrong(KEYS[m], 'string', redis.pcall('GET', KEYS[m])) end
 --rich for _, key in ipairs({unique, after, index, cancels}) do bad = bad or wrong(key, 'hash', redis.pcall('HEXISTS', key, '')) end
---rich bad = bad or lane_probe(wrong) or uncountable('joined', 'replaced', 'superseded')
+--rich bad = bad or wrong(blobs, 'sorted set', redis.pcall('ZCARD', blobs)) or lane_probe(wrong) or uncountable('joined', 'replaced', 'superseded')
 --rich if backlog and backlog > 1e14 then backlog = nil end  -- no limit: see TaskOptions.policy
 if bad then return bad end
 if backlog then
@@ -219,8 +221,9 @@ local function read()
   --rich   n = n + 1
   --rich   if not good or type(asked) ~= 'table' then return nil end
   --rich   if not lane_good(asked) then return nil end
+  --rich   if kept.held then without_held(kept, asked, task.fields) end
   --rich   task.joins, task.claims = asked, {}
-  --rich   if not unique_read(task) then return nil end
+  --rich   if not unique_read(task) or not blob_read(task) then return nil end
   --rich   if task.claims[1] then
   --rich     table.insert(task.fields, 'c')
   --rich     table.insert(task.fields, cmsgpack.pack(task.claims))
@@ -240,7 +243,7 @@ local function first_of(record, digest)
 end
 
 --rich -- USES unique_read
---rich local rich = redis.call('HGET', policy, 'rich')
+--rich local rich = kept.unique or redis.call('HGET', policy, 'rich')
 local tasks, record = {}, first_key - 1
 while n <= #ARGV do
   local task = read()
@@ -251,10 +254,7 @@ end
 if record ~= #KEYS then return redis.error_reply('MALFORMED keys; nothing was written') end
 local gated = redis.call('HMGET', policy, 'gate', 'lane')
 local gate, argument = gated[1], gated[2]
-if not gate then  -- a registration by an older release took it away
-  local kept = rules_kept(ruled)
-  gate, argument = kept.gate, kept.lane
-end
+if not gate then gate, argument = kept.gate, kept.lane end
 for _, task in ipairs(gate and tasks or {}) do
   if not (task.joins and task.joins.lane) then return '!rich:' .. (argument or '') end
 end
@@ -273,6 +273,7 @@ for number, task in ipairs(tasks) do
       redis.call('SET', KEYS[record], task.digest .. task_type .. ':' .. answer, 'PX', task.window)
     end
   end
+  --rich blob_enter(task, answer)
   answers[number] = answer
 end
 local total = accepted > 0 and redis.call('HINCRBY', counters, 'accepted', accepted)

@@ -7,7 +7,8 @@
 -- `supersede` the holder's worker is asked to stop it, if it has started and another task comes. With `trailing` the window
 -- of the task's idempotency key is a throttle's interval: the last call within it runs at its end. `unique` is true where
 -- the caller does not know whether the type has a rule. `lane` is the name of a lane, `cost` what a task takes of its rates.
--- USES clock lane_enter rules_kept
+-- `blob` is the name of the blob that the task's arguments are in.
+-- USES clock blob_enter lane_enter rules_kept without_held
 -- KEYS writer types policy rate high normal low suspect schedule counters closed expiring doorbell ready bell rules keys...
 -- ARGV task_type sequence memory_ms wake tasks...
 -- Returns an answer for each task, with spaces between, as enqueue does; `!unique:<local id>` (its key's holder), `!unjoined`

@@ -4,7 +4,7 @@
 -- A row of `expiring` is a local id by the moment at which its task expires. What a worker holds is the
 -- worker's to judge, and is looked at again in `again_ms`: it may be handed back. The row of a task that
 -- has ended is dropped, and so is one whose task has no lifetime any more.
--- USES clock end_task field lane_claim lane_row lane_tell scheduled streams memo_claimed unique_enter flow_claim
+-- USES clock end_task field lane_claim lane_row lane_tell scheduled streams memo_claimed unique_enter flow_claim blob_claim
 -- KEYS expiring schedule index counters
 -- ARGV group limit again_ms done task_type wake
 -- Returns {rows looked at, tasks expired}

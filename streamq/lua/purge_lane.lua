@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- purge_lane: end the parked tasks of a lane as cancelled, a batch of them; what runs or is ready goes on.
--- USES end_task field lane_gate lane_claim lane_row lane_tell level note memo_claimed unique_enter flow_claim
+-- USES end_task field lane_gate lane_claim lane_row lane_tell level note memo_claimed unique_enter flow_claim blob_claim
 -- KEYS lanes counters policy
 -- ARGV lane limit done action about task_type wake
 -- Returns how many were ended

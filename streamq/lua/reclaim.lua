@@ -11,7 +11,7 @@
 -- wall-clock times, so after a jump nothing is changed and the caller must renew all leases first.
 -- The heartbeat of a worker has the lease that it renews under. If the policy's is shorter, the worker does not
 -- know it yet, and its deliveries keep the longer one.
--- USES changed clock dead_letter end_task lane_again lane_claim lane_ghost lane_tell priority_of ring memo_claimed unique_enter unique_lost vanished flow_claim
+-- USES changed clock dead_letter end_task lane_again lane_claim lane_ghost lane_tell priority_of ring memo_claimed unique_enter unique_lost vanished flow_claim blob_claim
 -- KEYS stream policy suspect index counters cancels heartbeats
 -- ARGV group letter cursor limit expected_ms default_lease_ms default_max_lost done task_type wake
 -- Returns {next cursor, now_ms, returned, dead, cancelled, whether the policy is no hash} or {'skew', now_ms}

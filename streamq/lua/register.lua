@@ -3,14 +3,21 @@
 --
 -- The policy is never deleted in between: while its slot migrates to another node, it could not be recreated.
 -- If the rules of its lanes changed, all lanes with parked tasks are looked at again (`sweep`). A task that waits
--- without a lane has no order, so a type with tasks cannot become ordered. `rules` keeps the rules where a release that
--- does not know lanes cannot take them away with its registration.
--- USES lane_policy streams
+-- without a lane has no order, so a type with tasks cannot become ordered. `rules` keeps the rules of lanes and of unique
+-- keys where a release that does not know them cannot take them away with its registration.
+-- Such rules come into force when every process that serves the type can obey them. `lacking` names the features that a
+-- living one lacks, each in commas; `?` if the caller has not asked the processes yet. Rules that need such a feature
+-- are held: `rules` keeps them, and until they are in force new tasks are accepted without them. Rules that are in force
+-- may change, and stay so whatever starts later. The order of lanes is never held: a task out of its order is worse than
+-- one that an older worker hands back.
+-- USES lane_policy rules_kept rules_put streams
 -- KEYS types policy schedule lanes turns
--- ARGV task_type handler wake options...
--- Returns the handler that was registered before, or '', or `!<tasks>` if that many tasks keep it from being ordered
-local before, known = redis.call('HGET', policy, 'handler'), lane_policy()
-local told = {}
+-- ARGV task_type handler wake lacking options...
+-- Returns the handler that was registered before, or '', `!<tasks>` if that many tasks keep it from being ordered, or `?`
+-- if nothing was written, because the caller is to ask the processes
+local before, known = redis.call('HMGET', policy, 'handler', 'unique'), lane_policy()
+local kept = rules_kept(redis.pcall('GET', rules))
+local told, held = {}, {}
 for n = first_arg, #ARGV, 2 do told[ARGV[n]] = ARGV[n + 1] end
 
 local function ordered(gate) return string.match(gate or '', '^[^;]*;[^;]*;[^;]*;[^;]*;([^;]*)') == '1' end
@@ -21,20 +28,27 @@ if ordered(told.gate) and not known.lane then
   for _, stream in pairs(streams) do waiting = waiting + redis.call('XLEN', stream) end
   if waiting > 0 then return '!' .. waiting end
 end
-if told.gate then
-  redis.call('SET', rules, cjson.encode({gate = told.gate, lane = told.lane}))
-elseif redis.call('EXISTS', rules) == 1 then
-  redis.call('DEL', rules)
+
+local new_gate = told.gate and not known.gate and not ordered(told.gate)
+local new_unique = told.unique and not before[2] and not kept.unique
+if lacking == '?' and (new_gate or new_unique) then return '?' end
+if new_gate and string.find(lacking, ',lanes,', 1, true) then
+  held.gate, held.lane, told.gate, told.lane = told.gate, told.lane, nil, nil
 end
+if new_unique and string.find(lacking, ',unique,', 1, true) then
+  held.unique, told.unique, told.rich = told.unique, nil, nil
+end
+rules_put({gate = told.gate, lane = told.lane, unique = told.unique, held = held})
+
 redis.call('SADD', types, task_type)
-local kept = {handler = true, sweep = true, recount = true, counting = told.gate ~= nil, window = told.gate ~= nil}
+local stays = {handler = true, sweep = true, recount = true, counting = told.gate ~= nil, window = told.gate ~= nil}
 redis.call('HSET', policy, 'handler', handler)
 for name, value in pairs(told) do
   redis.call('HSET', policy, name, value)
-  kept[name] = true
+  stays[name] = true
 end
 for _, name in ipairs(redis.call('HKEYS', policy)) do
-  if not kept[name] then redis.call('HDEL', policy, name) end
+  if not stays[name] then redis.call('HDEL', policy, name) end
 end
 if known.lost and told.gate then redis.call('HSET', policy, 'recount', '1') end
 if told.gate ~= known.gate or known.lost then
@@ -43,4 +57,4 @@ if told.gate ~= known.gate or known.lost then
   if redis.call('EXISTS', lanes) == 1 then redis.call('HSET', policy, 'sweep', '') end
   redis.call('PUBLISH', wake, task_type)
 end
-return before or ''
+return before[1] or ''

@@ -8,7 +8,7 @@
 -- ARGV group of id
 -- Returns how many rows were removed; `of` is index or cancels
 
--- Whether the task may be at the place: unreadable content counts as yes.
+-- Return whether the task may be at the place: unreadable content counts as yes.
 local function occupied(place)
   local due, number = scheduled(place)
   local fields

@@ -3,7 +3,7 @@
 --
 -- The letter is removed, and the new task names it in field `o`. The books count the letter as purged and the
 -- new task as accepted. A repeated call (the same `action`) gets the first call's answer.
--- USES lane_entered letter_in memo_drop note ring unlist
+-- USES blob_drop lane_entered letter_in memo_drop note ring unlist
 -- KEYS dead letters groups counters high normal low
 -- ARGV id payload action about task_type wake
 -- Returns the new local id, or '' if there is no such dead letter
@@ -24,6 +24,7 @@ local mark = streams[letter[2]] and letter[2] or 'n'
 fields = lane_kept(fields, letter[4])
 unlist(id, letter)
 memo_drop(id)
+blob_drop(letter)
 lane_opened(id, letter)
 local new = lane_entered(mark, fields)
 if not new then

@@ -88,6 +88,7 @@ if items or noted then
     look(key, kind, redis.pcall('HEXISTS', key, ''))
   end
   --rich look(inbox, 'sorted set', redis.pcall('ZCARD', inbox))
+  --rich look(blobs, 'sorted set', redis.pcall('ZCARD', blobs))
   --rich for _, key in ipairs({unique, after, steps}) do look(key, 'hash', redis.pcall('HEXISTS', key, '')) end
   for _, key in ipairs({schedule, dead, waiters, gone, groups, expiring}) do
     look(key, 'sorted set', redis.pcall('ZCARD', key))
@@ -134,6 +135,7 @@ if items then
   end
 
   local function end_item(item, how, kept)
+    --rich indexed = item.moved  -- one that never moved is where its id says
     finish(item.id, how, stamp, item.fields and field(item.fields, 'c'), kept)
     --rich if not item.fields or #item.fields == 0 then
     --rich   unique_lost(item.id)
@@ -172,6 +174,7 @@ if items then
     --rich     table.insert(stored[item.node], one)
     --rich   end
     --rich end
+    --rich if item.blob then blob_of_result(item.blob) end
     --rich flow_grew = children ~= nil
     count('completed')
     if item.moved or noted then end_item(item, 'c', results ~= '') end
@@ -335,6 +338,7 @@ for n = at, #ARGV, 5 do
   item.id, item.moved, item.stream = id ~= '' and id or place, id ~= '', streams[item.letter]
   --rich op, item.hold = string.sub(op, 1, 1), besides[n].hold
   --rich item.steps, item.suspend, item.node = besides[n].steps, besides[n].suspend, besides[n].node
+  --rich item.blob = besides[n].blob
   --rich item.grow, item.expand = besides[n].grow, besides[n].expand
   local ours = redis.call('XACK', item.stream, group, item.entry) == 1
   if ours then

@@ -2,16 +2,16 @@
 -- tick: make the due run of a schedule and move the schedule to its next time, if it is as the caller saw it.
 --
 -- Any number of daemons may call it: `revision` and `score` say what the caller saw, and one of them finds it so.
--- The times are reckoned by the caller; the run is an entry like one of enqueue's, with the name of the run in
--- field `r`. What a schedule is and how it stands are JSON (see `schedules`); only the state is read here.
+-- The caller computes the times; the run is an entry like one of enqueue's, with the name of the run in
+-- field `r`. A schedule and its state are JSON (see `schedules`); only the state is read here.
 -- A run that takes part in more than its stream is made by the twin, which reads `joins`; this one answers rich where the
 -- type's policy asks for it.
 -- `mode`: tick; waiting, for a run that waits for the end of the one before; now, for a run beside the others.
 -- `run` is the time of the run, '' where all is skipped; `upto` the latest time that is dealt with; `following`
 -- and `due` are '' where nothing does; `missed` is how many times are skipped. `overlap`: skip, allow, queue_one.
 -- Not `allow-oom`: a full server makes no runs, which are late then.
--- USES clock in_stream ring scheduled
--- KEYS schedules schedules_due types policy rate counters index schedule high normal low suspect expiring
+-- USES clock in_stream ring rules_kept scheduled
+-- KEYS schedules schedules_due types policy rate counters index schedule high normal low suspect expiring rules
 -- ARGV mode name revision score run upto following due missed overlap again_ms task_type letter joins wake fields...
 -- Returns {made, local id}, {skipped, reason}, {waiting, ''}, {lost, ''} where another was here before, or {rich, ''}
 local state_of, member = name .. ':state', mode == 'waiting' and name .. ':waiting' or name
@@ -34,7 +34,7 @@ local function whole(value)
   return type(value) == 'string' and string.match(value, '^%d+$') and #value <= 15 and tonumber(value) or nil
 end
 
--- Whether the last run has not ended. One of another type lies under keys that this call has not.
+-- Return whether the last run has not ended. One of another type lies under keys that this call has not.
 local function lives()
   local id = state.run
   if type(id) ~= 'string' or state.run_type ~= task_type then return false end
@@ -47,12 +47,15 @@ local function lives()
 end
 
 local limits = redis.call('HMGET', policy, 'rate_limit', 'rate_period_ms', 'max_backlog', 'rich', 'gate')
---lean if run ~= '' and (limits[4] or limits[5]) then return {'rich', ''} end
+-- A registration by an older release removes rules from the policy; these stay in force.
+local kept = rules_kept(redis.pcall('GET', rules))
+local locked, gated = limits[4] or kept.unique, limits[5] or kept.gate
+--lean if run ~= '' and (locked or gated) then return {'rich', ''} end
 --rich local read, asked = pcall(cjson.decode, joins)
 --rich if not read or type(asked) ~= 'table' or not lane_good(asked) then
 --rich   return redis.error_reply('MALFORMED schedule ' .. name .. '; nothing was written')
 --rich end
---rich if run ~= '' and (limits[4] and asked.unique == nil or limits[5] and not asked.lane) then return {'rich', ''} end
+--rich if run ~= '' and (locked and asked.unique == nil or gated and not asked.lane) then return {'rich', ''} end
 local most, period, backlog = whole(limits[1]), whole(limits[2]), whole(limits[3])
 if most == 0 or not period or period == 0 then most = nil end
 
@@ -129,6 +132,7 @@ end
 --rich local task = {letter = letter, joins = asked, claims = {}}
 --rich if asked.delay_ms then task.due = now + asked.delay_ms end
 --rich task.fields, task.expires = fields_of_run(task.due or now)
+--rich if kept.held then without_held(kept, asked, task.fields) end
 --rich if not unique_read(task) then
 --rich   return redis.error_reply('MALFORMED schedule ' .. name .. '; nothing was written')
 --rich end

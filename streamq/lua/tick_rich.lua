@@ -4,8 +4,8 @@
 -- `joins` is what the run takes part in, as enqueue_rich has it; besides, `delay_ms` is by how much debounce puts it off,
 -- and `throttle` the digest (`key`, hexadecimal) and the window (`ms`) of the record that is the last key. A run whose key is
 -- held does what a call would do; where that is to get the holder, or an error, the run is skipped.
--- USES clock in_stream lane_enter ring scheduled
--- KEYS schedules schedules_due types policy rate counters index schedule high normal low suspect expiring keys...
+-- USES clock in_stream lane_enter ring rules_kept scheduled without_held
+-- KEYS schedules schedules_due types policy rate counters index schedule high normal low suspect expiring rules keys...
 -- ARGV mode name revision score run upto following due missed overlap again_ms task_type letter joins wake fields...
 -- Returns as tick does; of a run that is skipped as its key is held, the holder too
 -- BODY tick

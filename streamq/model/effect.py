@@ -60,5 +60,12 @@ class NodeResult(NamedTuple):
     expanded: bool = False
 
 
-Effect = Hold | Follow | Stepped | Suspend | NodeResult
+class ResultBlob(NamedTuple):
+    """The task's result is in the blob of this name, which lives for so many ms."""
+
+    name: str
+    life_ms: int
+
+
+Effect = Hold | Follow | Stepped | Suspend | NodeResult | ResultBlob
 """Any of them."""

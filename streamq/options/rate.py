@@ -29,7 +29,7 @@ class RateLimit:
 
     @classmethod
     def parse(cls, value: RateLimit | str | None) -> RateLimit | None:
-        """Return the rate limit that "100/1m", "100/s" or a RateLimit stands for."""
+        """Return the rate limit of "100/1m", "100/s" or a RateLimit."""
         if value is None:
             return None
         if isinstance(value, RateLimit):

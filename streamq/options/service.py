@@ -40,7 +40,7 @@ class WorkerOptions:
     process_slots: how many child processes run handlers with executor="process"; None is one per core.
     burst: end when no task of the types is ready, running or due.
     queues: serve the types with these labels only; None is all.
-    pools: serve tasks for these pools; "default" stands for tasks that name none.
+    pools: serve tasks for these pools; "default" means tasks that name none.
     resources: what the process has for types that need it, such as {"gpu": 2}.
     recycle_after: the number of tasks after which a supervisor replaces the process; None never does.
     recycle_rss: the resident size after which it does, in bytes or as text such as "1GB".

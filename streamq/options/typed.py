@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from streamq.options.unique import Unique
 
 
-class Policy(TypedDict, total=False):
-    """The arguments of `@app.task(...)`; see TaskOptions for each."""
+class PolicyOfAny(TypedDict, total=False):
+    """The arguments that `@app.task(...)` and the `@task(...)` of Django have alike: see TaskOptions."""
 
     max_attempts: int
     timeout: Duration | None
@@ -34,7 +34,6 @@ class Policy(TypedDict, total=False):
     retention: Duration
     lease: Duration
     max_lost: int
-    priority: Priority
     executor: Executor
     rate_limit: RateLimit | str | None
     max_backlog: int | None
@@ -52,25 +51,27 @@ class Policy(TypedDict, total=False):
     lane: Lane | None
     running: int | None
     start_rate: StartRate | str | None
-    queue: str
     within: Duration | None
     slots: int | None
     resources: Mapping[str, int] | None
+
+
+class Policy(PolicyOfAny, total=False):
+    """The arguments of `@app.task(...)`; see TaskOptions for each."""
+
+    priority: Priority
+    queue: str
     batch: Batch | int | None
     logs: LogLevel | None
 
 
-class PerCall(TypedDict, total=False):
-    """The arguments of `.options(...)` and `send`: time, priority, shard, and overrides of the policy."""
+class CallOfAny(TypedDict, total=False):
+    """The arguments that `.options(...)` and `Task.using(...)` of Django have alike: of one call."""
 
-    delay: Duration | None
-    at: datetime | None
-    priority: Priority | None
     expires: Duration | None
     timeout: Duration | None
     max_attempts: int | None
     retention: Duration | None
-    pool: str | None
     lane: str | None
     cost: int | None
     shard_key: str | None
@@ -82,4 +83,13 @@ class PerCall(TypedDict, total=False):
     max_wait: Duration | None
     throttle: Duration | None
     trailing: bool | None
+
+
+class PerCall(CallOfAny, total=False):
+    """The arguments of `.options(...)` and `send`: time, priority, shard, and overrides of the policy."""
+
+    delay: Duration | None
+    at: datetime | None
+    priority: Priority | None
+    pool: str | None
     version: int | None

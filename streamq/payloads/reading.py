@@ -11,7 +11,9 @@ import orjson
 
 from streamq.depth import TOO_DEEP, deeper, too_deep
 from streamq.errors import DecodeError, PayloadError
-from streamq.payloads.pipeline import opened, pipeline_of
+from streamq.payloads.blob_store import blobs_of
+from streamq.payloads.blobs import put
+from streamq.payloads.pipeline import BLOB_HEAD, blob_of, fetched, key_of, opened, pipeline_of
 from streamq.payloads.stage import About
 
 MOST: Final = 4000
@@ -28,10 +30,10 @@ def decode_error(stored: bytes | None) -> str:
 
 
 def readable(stored: bytes | None, about: About | None = None) -> bytes | None:
-    """Return the JSON of stored bytes; the bytes themselves if they cannot be read. about: what they must be,
-    for one who may look behind a seal."""
-    if stored is None:
-        return None
+    """Return the JSON of stored bytes; the bytes themselves if they cannot be read or are in a blob. about:
+    what they must be, for one who may look behind a seal."""
+    if stored is None or stored[: len(BLOB_HEAD)] == BLOB_HEAD:
+        return stored
     try:
         return opened(stored, about)
     except DecodeError:
@@ -79,11 +81,25 @@ def in_place_of(before: bytes | None, payload: bytes, about: About) -> bytes:
     """Return a payload sealed by the stages of the payload that it replaces. Raises PayloadError if that
     cannot be read here."""
     try:
-        opened(before or b"", about)  # who cannot read it must not replace it
-        pipeline = pipeline_of(before or b"")
+        whole = fetched(before or b"", about.app)
+        opened(whole, about)  # who cannot read it must not replace it
+        pipeline = pipeline_of(whole)
     except DecodeError as error:
         raise PayloadError(f"the payload cannot be edited: {error}") from None
     return payload if pipeline is None else pipeline.seal(payload, about)
+
+
+def sealed_anew(before: bytes, about: About) -> bytes:
+    """Return a payload sealed with the current key of the ring; as it is, if it is not sealed. One in a blob
+    is replaced in the store, where it may be read under the same name meanwhile. Raises DecodeError,
+    PayloadError and BlobStoreError."""
+    if not key_of(before):
+        return before
+    sealed = in_place_of(before, opened(before, about), about)
+    reference, store = blob_of(before), blobs_of(about.app)
+    if reference is None or store is None:
+        return sealed
+    return put(store, reference.name, sealed, key_of(sealed), "the payload")
 
 
 def check_edited(payload: bytes) -> None:

@@ -20,19 +20,20 @@ from streamq.context import Context, Home
 from streamq.convert.arguments import Arguments
 from streamq.convert.converter import Converter
 from streamq.convert.encoding import encode_as
-from streamq.errors import InvalidArguments, InvalidOption, PayloadError, UsageError
+from streamq.errors import DecodeError, InvalidArguments, InvalidOption, PayloadError, UsageError
 from streamq.hooks import NO_HOOKS, Manager
 from streamq.model.delivery import Delivery
 from streamq.options.task import TaskOptions
 from streamq.options.unique_plan import Plan, plan, unique_options
-from streamq.payloads.pipeline import Pipeline, opened
+from streamq.payloads.pipeline import Pipeline, opened, versioned
 from streamq.payloads.stage import MOST, About
 from streamq.registry import batching, dependencies
-from streamq.registry.upcasting import Upcaster, fitted
+from streamq.registry.upcasting import MemoUpcaster, Upcaster, ValueUpcaster, fitted, upcast_value
 from streamq.resources.declared import Resources
 from streamq.wording import listed
 
 if TYPE_CHECKING:
+    from streamq.payloads.blob_store import Blobs
     from streamq.resources.plan import DependencyPlan
 
 
@@ -41,7 +42,7 @@ class Handler:
     sets, even to their defaults. app: the app that owns it; empty if any app may send it. around: the hooks
     of its app around each attempt."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0915 - one for each property
         self, name: str, function: Callable[..., Any], options: TaskOptions, stated: Iterable[str] = ()
     ) -> None:
         self.name: str = name
@@ -80,11 +81,17 @@ class Handler:
         """Whether an attempt is more than a call: there are hooks, dependencies, or a lifespan."""
         self.pipeline: Pipeline | None = None
         """The stages for payloads, results and failures; set by the app."""
+        self.blobs: Blobs | None = None
+        """Where its large arguments and results are; set by the app."""
         self.read: Callable[[Delivery], tuple[tuple[object, ...], dict[str, object]]] | None = None
         """As `arguments`, of a delivery, where its payload is more than the JSON of the arguments; None if it
         never is."""
         self.upcasters: dict[int, Upcaster] = {}
         """What makes the arguments of a version into those of the next, by the version."""
+        self.result_upcasters: dict[int, ValueUpcaster] = {}
+        """The same for results."""
+        self.memo_upcasters: dict[int, MemoUpcaster] = {}
+        """The same for the memos of steps; each is called with the name of the step too."""
         self._check_options()
 
     def _check_options(self) -> None:
@@ -169,10 +176,15 @@ class Handler:
     def _sized(self, raw: bytes) -> bytes:
         return sized(raw, self.options.max_payload, f"the arguments of task type {self.name!r}")
 
-    def attach(self, app: str, pipeline: Pipeline | None) -> None:
-        """Make it a handler of this app, which stores through these stages."""
-        self.app, self.pipeline = app, pipeline
-        more = pipeline is not None or self.options.version > 1 or self.options.extra == "ignore"
+    def attach(self, app: str, pipeline: Pipeline | None, blobs: Blobs | None = None) -> None:
+        """Make it a handler of this app, which stores through these stages, and what is large in blobs."""
+        self.app, self.pipeline, self.blobs = app, pipeline, blobs
+        more = (
+            pipeline is not None
+            or blobs is not None
+            or self.options.version > 1
+            or self.options.extra == "ignore"
+        )
         self.read = self._read if more else None
 
     def _read(self, delivery: Delivery) -> tuple[tuple[object, ...], dict[str, object]]:
@@ -194,7 +206,10 @@ class Handler:
         return self.pipeline.seal(payload, about)
 
     def stored_result(self, result: bytes, delivery: Delivery) -> bytes:
-        """Return a task's result, as JSON, as it is stored."""
+        """Return a task's result, as JSON, as it is stored: with its version, if that is not 1 and no flow
+        hands it on."""
+        if not delivery.node:
+            result = versioned(result, self.options.version)
         if self.pipeline is None or not result:
             return result
         return self.pipeline.seal(result, About(self.app, delivery.type, "result", str(delivery.id)))
@@ -269,9 +284,21 @@ class Handler:
 
         return growth.expands(self.hint("return"))
 
-    def decode_result(self, raw: bytes) -> object:
-        """Return the return value. Raises DecodeError if it does not match the annotation."""
-        return self._result.read(orjson.loads(raw)) if raw else None
+    def decode_result(self, raw: bytes, version: int | None = None) -> object:
+        """Return the return value. version: of the code that stored it; None for this one's. Raises
+        DecodeError if it does not match the annotation."""
+        if not raw:
+            return None
+        value, own = orjson.loads(raw), self.options.version
+        if version is None or version == own:
+            return self._result.read(value)
+        try:
+            return self._result.read(upcast_value(value, version, own, self.result_upcasters, "it"))
+        except DecodeError as error:
+            raise DecodeError(
+                f"the result is of version {version}, and this program's code of version {own}: {error}",
+                reason="version",
+            ) from None
 
 
 def sized(raw: bytes, limit: int, what: str) -> bytes:

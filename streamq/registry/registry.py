@@ -7,7 +7,7 @@ handler. Must not do I/O, nor know how a handler is executed.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from streamq.context import Home
 from streamq.errors import DuplicateTaskType, InvalidOption, UnknownTaskType, UsageError
@@ -15,7 +15,6 @@ from streamq.hooks import NO_HOOKS, Hooks
 from streamq.namespace import DEFAULT_NAMESPACE, Namespace
 from streamq.options.checks import whole
 from streamq.options.names import check_imports, check_name
-from streamq.options.unique_plan import Plan
 from streamq.payloads.pipeline import Pipeline
 from streamq.registry import redefinition
 from streamq.registry.batching import NoHome
@@ -25,6 +24,10 @@ from streamq.resources.lifespan import Lifespan
 from streamq.shards import MOST, AppRecord
 from streamq.telemetry.traces import Tracer
 from streamq.wording import listed
+
+if TYPE_CHECKING:
+    from streamq.joining import Rules
+    from streamq.payloads.blob_store import Blobs
 
 
 def _shown(handler: Handler) -> str:
@@ -70,20 +73,20 @@ class Registry:
         self.hooks = hooks
         self.resources: Resources = Resources()
         self.pipeline: Pipeline | None = None
+        self.blobs: Blobs | None = None
         self.home_of_contexts: Home | None = None
         self.record: AppRecord | None = None
         self.record_at: float = 0.0
         self.registered: set[tuple[str, int]] = set()
         """The (type, shard) of each type with unique keys whose policy was registered there."""
-        self.locks: dict[str, tuple[Plan | None, float]] = {}
-        """The rules of unique keys of types whose code is in another program, and when each was read
-        (monotonic)."""
+        self.rules: dict[str, tuple[Rules, float]] = {}
+        """The rules of types whose code is in another program, and when each was read (monotonic)."""
 
     def forget_server(self) -> None:
         """Forget what was read from the server, and what was registered there: another one is used now."""
         self.record = None
         self.registered.clear()
-        self.locks.clear()
+        self.rules.clear()
 
     def learn(self, record: AppRecord, now: float) -> AppRecord:
         """Note the app's record as read from the server."""
@@ -116,7 +119,7 @@ class Registry:
             del self.handlers[pool]  # of the function before
         self.handlers.update(dict.fromkeys(handler.options.aliases, handler))
         self.registered = {one for one in self.registered if one[0] != handler.name}
-        handler.attach(self.name, self.pipeline)
+        handler.attach(self.name, self.pipeline, self.blobs)
         handler.resources = self.resources
         handler.home = self.home_of_contexts if handler.options.batch is None else NoHome()
         self._wrap(handler)

@@ -1,6 +1,7 @@
 """Makes the arguments of an older version into those of this one, before they are decoded.
 
-Owns the chain of upcasters and `extra="ignore"`. Must not change what is stored.
+Owns the chains of upcasters, also those of results and memos, and `extra="ignore"`. Must not change what is
+stored.
 """
 
 from __future__ import annotations
@@ -15,6 +16,29 @@ from streamq.options.task import TaskOptions
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 """Makes the arguments of a version, by name and as JSON data, into those of the next."""
+
+
+ValueUpcaster = Callable[[Any], Any]
+"""Makes the result of a version, as JSON data, into that of the next."""
+MemoUpcaster = Callable[[str, Any], Any]
+"""Makes what a step of this name has stored, as JSON data, into what the next version stores."""
+
+
+def upcast_value(
+    value: Any, version: int, newest: int, upcasters: Mapping[int, ValueUpcaster], what: str
+) -> Any:
+    """Return a value of a version as the newest one has it; one of a newer version as it is. Raises
+    DecodeError if an upcaster fails."""
+    for step in range(version, newest):
+        upcaster = upcasters.get(step)
+        try:
+            value = value if upcaster is None else upcaster(value)
+        except Exception as error:
+            raise DecodeError(
+                f"{what}: the upcaster from version {step} failed: {type(error).__name__}: {error}",
+                reason="version",
+            ) from error
+    return value
 
 
 def fitted(

@@ -47,9 +47,13 @@ def _of_type(name: str, was: Schema, now: Schema) -> Iterator[Break]:
             yield Break(
                 name, "old workers", f"{what}. Raise version: old workers then leave such tasks alone"
             )
+    if any(was["version"] <= step < now["version"] for step in now.get("result_upcasts", ())):
+        return
     for what in dict.fromkeys([*_fits(now["result"], was["result"]), *_fits(was["result"], now["result"])]):
         yield Break(
-            name, "results", f"the result: {what}. Return a type that reads both, or use another type"
+            name,
+            "results",
+            f"the result: {what}. Return a type that reads both, or raise version and write an upcast_result",
         )
 
 

@@ -30,6 +30,8 @@ def of_handler(handler: Handler) -> dict[str, Any]:
         more["extra"] = options.extra
     if handler.upcasters:
         more["upcasts"] = sorted(handler.upcasters)
+    if handler.result_upcasters:
+        more["result_upcasts"] = sorted(handler.result_upcasters)
     return {
         "version": options.version,
         **more,

@@ -1,7 +1,7 @@
-"""The clock of a test: the server's, as the scripts read it, until the test moves it; from then on it stands.
+"""The clock of a test: the server's, as the scripts read it, until the test moves it; then it stops.
 
 Owns the moved clock. A server has no command for that, so from the first move until `close` the scripts of
-this process are sent with another line for the time, which reads what stands in a key; nothing else in them
+this process are sent with another line for the time, which reads a key; nothing else in them
 differs. The lifetimes that the server counts, as of results, are shortened. What is not moved: leases.
 """
 
@@ -37,8 +37,8 @@ redis.call('SET', ARGV[2], ARGV[3])
 
 
 class Clock:
-    """The clock of one open queue. pattern: of the keys that age. moved_ms: the time at which it stands; None
-    while it is the server's own."""
+    """The clock of one open queue. pattern: of the keys that age. moved_ms: the time it shows; None while it
+    is the server's own."""
 
     def __init__(self, transport: SyncTransport, pattern: str = "*") -> None:
         self._transport, self._pattern = transport, pattern
@@ -53,7 +53,7 @@ class Clock:
         return self._transport.run(question_calls.now())
 
     def move_to(self, at_ms: float) -> None:
-        """Move the clock on to this time, never back. It stands still until it is moved again."""
+        """Move the clock on to this time, never back. It does not run until it is moved again."""
         before = self.now_ms()
         at = max(round(at_ms), before)
         if self.moved_ms is None:

@@ -204,7 +204,7 @@ class Queue:
     def _moments(self, span: float) -> Iterator[None]:
         """Yield when there may be something to run: now, and whenever something has become due."""
         self._open.due.lines()  # schedules count from when they are registered
-        self._open.clock.move_to(self._open.clock.now_ms())  # from here on it stands, perhaps a moment later
+        self._open.clock.move_to(self._open.clock.now_ms())  # it is stopped from here on
         target = self._open.clock.now_ms() + 1000 * span
         yield
         while (at_ms := self._open.due.next_ms()) is not None and at_ms <= target:

@@ -122,7 +122,7 @@ def hosts(parts: Parts, port: int) -> list[HostPort]:
     for n, text in enumerate(parts.hosts.split(","), 1):
         match = _HOST.fullmatch(text)
         if match is None:
-            # The text is not shown: without its @ a password stands here.
+            # The text is not shown: without its @ this is a password.
             raise InvalidURL(
                 f"invalid server URL: host {n} is malformed. Write host:port or [IPv6 address]:port, and "
                 "percent-encode special characters in a password"

@@ -17,6 +17,7 @@ from streamq.worker.batch_call import Verdict
 from streamq.worker.in_flight import Held
 
 if TYPE_CHECKING:
+    from streamq.worker.blob_reading import StoredResult
     from streamq.worker.child_pool import Child
 
 Stop = Literal["timeout", "cancel", "fenced", "shutdown"]
@@ -27,9 +28,10 @@ class Attempt:
 
     started, deadline: on the monotonic clock; None before the handler is called, or without a timeout.
     stop: why the handler was asked to stop, at the time `stopped`. stack: the handler's stack at the timeout.
-    child: the process that runs it. payload: with what a flow's node got of others; empty otherwise. steps:
-    it may have made steps there. ended: the outcome is decided, even if the handler still runs. items: of a
-    batch, in the order of `all`; verdicts: on each, by its number.
+    child: the process that runs it. payload: with what a flow's node got of others, or from its blob; empty
+    otherwise. steps: it may have made steps there. stored: the result, of an app with blobs. ended: the
+    outcome is decided, even if the handler still runs. items: of a batch, in the order of `all`; verdicts: on
+    each, by its number.
     """
 
     # Class attributes are the defaults: one attempt is created per task, and most of these never change.
@@ -42,6 +44,7 @@ class Attempt:
     stack = ""
     child: Child | None = None
     payload = b""
+    stored: StoredResult | None = None
     ended = False
     steps = False
     items: tuple[Item[Any], ...] | None = None

@@ -14,11 +14,12 @@ from typing import Final
 
 from streamq import retry, stored_result
 from streamq.context import CURRENT, Context, end, stepped, store_cursors, told
-from streamq.errors import DecodeError, Interrupted, RedisError, Suspended
+from streamq.errors import DecodeError, Interrupted, RedisError, Suspended, UnknownArguments
 from streamq.hooks import await_within
 from streamq.model.delivery import Delivery
 from streamq.model.effect import Effect, Follow, FollowUp
 from streamq.model.outcome import Cancelled, Completed, Died, Expired, HandedBack, Outcome, Retried
+from streamq.payloads.blob_store import NoBlobs
 from streamq.payloads.stage import NoKey, UnknownEncoding
 from streamq.registry.handler import Handler
 from streamq.registry.registry import Registry
@@ -28,6 +29,7 @@ from streamq.telemetry.traces import trace_id
 from streamq.worker import failures
 from streamq.worker.attempt import Attempt
 from streamq.worker.batch_call import BatchCall, marked
+from streamq.worker.blob_reading import StoredResult, arguments_of, result_of
 from streamq.worker.executors import Executors, FailedInChild
 from streamq.worker.flow_nodes import grown, of_node
 from streamq.worker.in_flight import FailedAttempt, Held
@@ -79,7 +81,7 @@ class Attempts:
         self._suspects = Suspects(isolation, executors.suspects, self._begin)
         self.stopping = False
 
-    async def run(self, attempt: Attempt) -> Outcome | None:  # noqa: C901 - a step more would cost a coroutine
+    async def run(self, attempt: Attempt) -> Outcome | None:  # noqa: C901, PLR0912 - a step more would cost a coroutine
         """Decode the payload, call the handler under its timeout, and return the outcome; None if the
         delivery is fenced."""
         delivery = attempt.held.delivery
@@ -96,6 +98,9 @@ class Attempts:
             read = handler.read
             if attempt.payload:
                 delivery = delivery._replace(payload=attempt.payload)
+            if read is not None and handler.blobs is not None:
+                attempt.payload = await arguments_of(handler, delivery.payload)
+                delivery = delivery._replace(payload=attempt.payload)
             args, kwargs = handler.arguments(delivery.payload) if read is None else read(delivery)
         except BaseException as error:  # noqa: BLE001 - also what a user's model raises
             return self._unread(attempt, handler, error)
@@ -107,6 +112,8 @@ class Attempts:
                 result = await self._run_locally(attempt, handler, args, kwargs)
             if told(attempt.context):
                 await _flush(attempt, handler)
+            if read is not None and handler.blobs is not None:
+                attempt.stored = await self._stored_result(attempt, handler, result)
         except BaseException as error:  # SystemExit in a handler must not end the worker
             if isinstance(error, GeneratorExit) and asyncio._get_running_loop() is None:  # noqa: SLF001
                 raise  # the loop has ended and this coroutine is being discarded
@@ -129,7 +136,7 @@ class Attempts:
             attempt.payload = await self._inputs(held.delivery)
         except (RedisError, asyncio.CancelledError):  # a later attempt reads what this one could not
             return HandedBack()
-        except Exception as error:  # noqa: BLE001 - whatever stands in Redis is input
+        except Exception as error:  # noqa: BLE001 - whatever is in Redis is input
             return self._unread(attempt, handler, error)
         if held.fenced:
             return None
@@ -137,11 +144,23 @@ class Attempts:
 
     def _unread(self, attempt: Attempt, handler: Handler, error: BaseException) -> Outcome:
         """Return the outcome of a payload that cannot be read: another worker may have what it takes."""
-        if isinstance(error, NoKey | UnknownEncoding):
+        if isinstance(error, asyncio.CancelledError):  # while its blob was read
+            return HandedBack()
+        if isinstance(error, NoKey | NoBlobs | UnknownArguments | UnknownEncoding):
             later = self.too_new.unreadable(attempt.held.delivery, error)
             if later is not None:
                 return later
         return self._failure(attempt, handler, _decode_error(error), started=False)
+
+    async def _stored_result(self, attempt: Attempt, handler: Handler, result: bytes) -> StoredResult | None:
+        """Return the result as it is stored; None for that of a batch, which is stored item by item, and of a
+        flow's node, which the flow keeps."""
+        delivery = attempt.held.delivery
+        if attempt.items is not None or delivery.node:
+            return None
+        plain = delivery.overrides is None
+        retention_ms = handler.retention_ms if plain else failures.retention_ms(handler, delivery)
+        return await result_of(handler, delivery, result, retention_ms)
 
     def _completed_late(self, attempt: Attempt, handler: Handler, result: bytes) -> Outcome | None:
         """Return the outcome of a handler that returned after it was asked to stop."""
@@ -174,7 +193,11 @@ class Attempts:
         started = attempt.started or now
         started_ms = int((started + self._clocks.offset(delivery.shard)) * 1000)
         run_ms = int((now - started) * 1000)
-        if handler.pipeline is not None:
+        if attempt.stored is not None:
+            result, blob = attempt.stored
+            if blob is not None:
+                attempt.held.effects = (*effects, blob)
+        elif handler.read is not None:
             result = handler.stored_result(result, delivery)
         packed = stored_result.pack_result(result, delivery, self._mark, started_ms, run_ms)
         return Completed(packed + growth if growth else packed, retention_ms)

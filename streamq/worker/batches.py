@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from streamq.item import Item
 from streamq.model.delivery import Delivery
+from streamq.payloads.pipeline import BLOB_HEAD
 from streamq.registry.handler import Handler
 from streamq.worker.attempt import Attempt
 from streamq.worker.in_flight import Held
@@ -57,6 +58,9 @@ class Batches:
         read = handler.read
         for held in deliveries:
             delivery = held.delivery
+            if delivery.payload[: len(BLOB_HEAD)] == BLOB_HEAD:  # its attempt reads the blob in a thread
+                self._ready(Attempt(held))
+                continue
             try:
                 args, kwargs = handler.arguments(delivery.payload) if read is None else read(delivery)
             except BaseException:  # noqa: BLE001 - also what a user's model raises: its attempt will tell

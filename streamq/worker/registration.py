@@ -10,6 +10,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
+from streamq import registering
 from streamq.calls import producer as producer_calls
 from streamq.calls import worker as worker_calls
 from streamq.control import lane_homes
@@ -128,8 +129,8 @@ class Registration:
         policy = handler.options.policy()
         if keys.type != handler.name:
             policy["alias_of"] = handler.name
-        register = producer_calls.register(keys, shard_keys(self._registry.name, shard), now, policy)
-        before = await self._transport.run(register)
+        register = registering.register(keys, shard_keys(self._registry.name, shard), now, policy)
+        before = await adrive(self._transport, register)
         if before and moved(before, now) and keys.type == handler.name:
             self._log.warning(
                 "type.handler_changed",

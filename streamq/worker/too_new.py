@@ -11,8 +11,10 @@ import random
 from typing import Final, TypedDict
 
 from streamq import envelope
+from streamq.errors import UnknownArguments
 from streamq.model.delivery import Delivery
 from streamq.model.outcome import HandedBack
+from streamq.payloads.blob_store import NoBlobs
 from streamq.payloads.stage import NoKey, UnknownEncoding
 from streamq.telemetry import logs
 
@@ -22,15 +24,26 @@ LONGEST: Final = 300.0
 """Seconds until a task is offered again, doubled each time up to the longest: a roll-out takes minutes."""
 HOUR: Final = 15
 """How often a task is handed back in an hour with these delays. Then its key is taken for lost."""
+HOUR_OF_VERSION: Final = 17
+"""The same with the first delay of versions."""
 MAX_KINDS: Final = 50
 """The most types and reasons to count separately: the reason is an unbounded text in the envelope."""
 OTHER: Final = "other"
+ARGUMENT: Final = "argument:"
+"""Starts what a task needs that has an argument of this name."""
+_ARGUMENT: Final = (
+    "restart this worker with the code that sends this argument: such tasks are dead letters after an hour. "
+    "extra='ignore' drops it"
+)
 VERSION: Final = "version:"
 """Starts what a task of a newer version of its type needs."""
 _UNTIL: Final = "Until then they are handed back for a worker that can run them, without counting an attempt."
 _RELEASE: Final = "restart this worker with the newer release of streamq that wrote these tasks"
 _VERSION: Final = "restart this worker with the code that sends these tasks, of a newer version of the type"
 _KEY: Final = "give this worker the key ring of their sender: they are dead letters after an hour"
+BLOBS: Final = "blobs"
+"""What a task needs whose arguments are in a store that cannot be reached from here."""
+_BLOBS: Final = "Give this worker the blob store of their sender, or mend the store"
 _ENCODING: Final = "Install what it needs, or restart this worker with the newer release that wrote them"
 
 
@@ -59,16 +72,31 @@ class TooNewTasks:
         delay_ms = self._delay_ms(task.type, needs, task.handed_back, _VERSION, FIRST_OF_VERSION)
         return HandedBack(False, delay_ms, min(task.handed_back, 1000) + 1)
 
-    def unreadable(self, task: Delivery, error: NoKey | UnknownEncoding) -> HandedBack | None:
+    def unreadable(
+        self, task: Delivery, error: NoKey | NoBlobs | UnknownArguments | UnknownEncoding
+    ) -> HandedBack | None:
         """Return how a task whose payload cannot be read here is handed back; None if that has been done for
         an hour, and its key is nowhere."""
         if isinstance(error, UnknownEncoding):
             needs, fix = f"payload:{error.mark}", f"{error}. {_ENCODING}"
+        elif isinstance(error, NoBlobs):
+            needs, fix = BLOBS, f"{error}. {_BLOBS}"
+        elif isinstance(error, UnknownArguments):
+            return self._unknown(task, error)
         elif task.handed_back >= HOUR:
             return None
         else:
             needs, fix = f"key:{error.key}", _KEY
         delay_ms = self._delay_ms(task.type, needs, task.handed_back, fix)
+        return HandedBack(False, delay_ms, min(task.handed_back, 1000) + 1)
+
+    def _unknown(self, task: Delivery, error: UnknownArguments) -> HandedBack | None:
+        """Return how a task is handed back that has an argument which this worker's code does not: newer code
+        has sent it, or somebody who has misspelt it. None after an hour."""
+        if task.handed_back >= HOUR_OF_VERSION:
+            return None
+        needs = f"{ARGUMENT}{error.names[0][:60] if error.names else ''}"
+        delay_ms = self._delay_ms(task.type, needs, task.handed_back, _ARGUMENT, FIRST_OF_VERSION)
         return HandedBack(False, delay_ms, min(task.handed_back, 1000) + 1)
 
     def _delay_ms(self, task_type: str, needs: str, times: int, fix: str, first: float = 0.0) -> int:

@@ -23,6 +23,7 @@ from streamq.transport.async_transport import AsyncTransport
 from streamq.wording import shortened
 from streamq.worker import live_logs, monkey_patches
 from streamq.worker.assembly import Parts, assemble
+from streamq.worker.blob_sweeper import BlobSweeper
 from streamq.worker.config import WorkerConfig
 from streamq.worker.loading import App
 from streamq.worker.registration import Registration
@@ -192,6 +193,15 @@ class Worker:
         if self._config.registry.pipeline is not None:
             watching = parts.flow_nodes.watch(lambda: parts.shard_fetchers.shards)
             shutdown.helpers.append(asyncio.create_task(watching))
+        if self._config.registry.blobs is not None:
+            sweeper = BlobSweeper(
+                self._config.registry.name,
+                self._config.registry.blobs,
+                self._config.transport,
+                self.name,
+                lambda: shards,
+            )
+            shutdown.helpers.append(asyncio.create_task(sweeper.run()))
         if self.options.burst:
             shutdown.helpers.append(asyncio.create_task(stop_when_empty(self._config, parts.runner)))
         shutdown.helpers.append(asyncio.create_task(parts.status.measure()))

@@ -495,6 +495,10 @@ def end_that_nobody_takes(shard: Shard) -> None:
     shard.command("ZADD", shard.s.inbox, 1, f"{name} 0 c")
 
 
+def blob_that_nobody_removes(shard: Shard) -> None:
+    shard.command("ZADD", shard.s.blobs, 1, "streamq%3Ashop/email/1-a")
+
+
 def numbers_of_a_flow(shard: Shard) -> None:
     name, _ = flow(shard)
     shard.command("HSET", shard.s.flow(name), "waiting", 9)
@@ -514,6 +518,7 @@ REPORTED: list[tuple[Callable[[Shard], None], str]] = [
     (overdue_waiter, "stale_waiters"),
     (stray_group_row, "groups_differ"),
     (end_that_nobody_takes, "stuck_flow"),
+    (blob_that_nobody_removes, "overdue_blobs"),
     (numbers_of_a_flow, "flow_books_off"),
     (definition_that_is_none, "unreadable_schedule"),
     (arguments_that_are_gone, "unreadable_schedule"),

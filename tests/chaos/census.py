@@ -35,7 +35,7 @@ EMPTY: Final = (
     "high", "normal", "low", "suspect", "schedule", "index", "cancels", "waiters", "expiring", "unique",
     "after", "lanes", "turns", "ripe", "slots",
 )  # fmt: skip
-OVER: Final = ("completed", "failed", "cancelled")
+OVER: Final = ("completed", "failed", "cancelled", "stuck")
 """The states of flows that have ended."""
 STREAM_BYTES: Final = 8192
 """What an empty stream with its group and its consumers may take."""

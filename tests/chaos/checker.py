@@ -14,7 +14,7 @@ from tests.chaos import flow_rules, lane_rules, lock_rules, schedule_rules
 from tests.chaos.census import Tally
 from tests.chaos.history import Event
 from tests.chaos.journal import Life
-from tests.chaos.promises import DERIVED, DERIVED_KEYS, RECURRING
+from tests.chaos.promises import DERIVED, DERIVED_KEYS, PROMISES, RECURRING
 from tests.chaos.record import Finding, History
 from tests.chaos.slots import Attempts
 from tests.chaos.tasks import MAX_ATTEMPTS, OVERRUN, TIMEOUT
@@ -47,7 +47,7 @@ def check(events: Iterable[Event], final: Tally, lives: Mapping[str, Life] | Non
         *_counters(history, states, final),
         *lane_rules.check(history, attempts),
         *lock_rules.check(history, attempts, states),
-        *schedule_rules.check(attempts, final),
+        *schedule_rules.check(attempts, final, history.faults),
         *flow_rules.check(events, history, states, final),
         *(Finding("left over", what.partition(": ")[0], what.partition(": ")[2]) for what in final.left),
         *(Finding("audit", problem, "streamq audit reports it") for problem in final.audit),
@@ -179,8 +179,15 @@ def _end(history: History, task: str, state: str, final: Tally) -> Iterator[Find
         state == "cancelled"
         and not history.of_task(task, "cancel")
         and task.partition(":")[0] not in DERIVED  # the flow may have been
+        and not _superseded(task)
     ):
         yield Finding("wrong end", task, "cancelled by nobody")
+
+
+def _superseded(task: str) -> bool:
+    """Whether the next run of its schedule cancels it."""
+    promise = PROMISES.get(task.partition(":")[0])
+    return promise is not None and promise.overlap == "cancel"
 
 
 def _may_expire(history: History, task: str) -> bool:

@@ -59,10 +59,10 @@ def _in_lane(key: str, conduct: str, lane: str) -> Step:
     return Step(key, conduct, lane=lane, fence=get_context().fence)
 
 
-def _run() -> Step:
+def _run(conduct: str = "") -> Step:
     due = get_context().scheduled_for
     run = 0 if due is None else round(due.timestamp() * 1000)
-    return Step("", _RUNS.get(run // 1000 % 10, "ok"), run=run)
+    return Step("", conduct or _RUNS.get(run // 1000 % 10, "ok"), run=run)
 
 
 @_task
@@ -115,7 +115,12 @@ async def queued() -> str:
     return await behave(_run())
 
 
+@_task
+async def newest() -> str:
+    return await behave(_run("linger"))
+
+
 if KNOWN:
     from tests.chaos import flowing
 
-    TYPES |= flowing.TYPES
+    TYPES.update(flowing.TYPES)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from streamq import SignalTimeout, get_context
+from streamq.errors import StreamQError
 from tests.chaos.promises import DERIVED_KEYS, MEMOS
 from tests.chaos.tasks import Step, app, behave, policy
 
@@ -43,7 +44,17 @@ async def leaf(item: str) -> str:
 @app.task(**policy())
 async def stepping(key: str, conduct: str) -> str:
     """Three steps, a sleep between them, and a signal that may come."""
-    step, context = Step(key, conduct), get_context()
+    step = Step(key, conduct)
+    try:
+        await _stepped(step)
+    except StreamQError:  # the server was away for too long, or the lease is lost
+        step.note("fail")
+        raise
+    return await behave(step)
+
+
+async def _stepped(step: Step) -> None:
+    context = get_context()
 
     def effect(name: str) -> str:
         step.note("did", step=name)
@@ -58,7 +69,6 @@ async def stepping(key: str, conduct: str) -> str:
     except SignalTimeout:
         value = ""
     step.note("waited", value=value)
-    return await behave(step)
 
 
 @app.task(**policy())

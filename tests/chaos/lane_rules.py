@@ -1,4 +1,4 @@
-"""What must hold of lanes: limits, rates, and order. Pure.
+"""What must hold of lanes: limits, rates, fair shares, and order. Pure.
 
 Each limit is looked at twice: by what handlers noted, outside Redis, and by the entries that the servers'
 journals tell of, which also counts what was ready and never ran.
@@ -6,13 +6,20 @@ journals tell of, which also counts what was ready and never ran.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
+from typing import Final
 
 from tests.chaos.promises import PROMISES, Promise, Rate
 from tests.chaos.record import Asked, Finding, History
 from tests.chaos.slots import Attempt, Attempts, above, entries, holds
+
+TURNS: Final = 3
+"""How often another lane may be let in while one waits for its turn. Of lanes of equal weight it is two: the
+turn that it had already, and one more at the same moment of virtual time. One more is left for times that are
+whole ms."""
 
 
 def check(history: History, attempts: Attempts) -> Iterator[Finding]:
@@ -25,6 +32,8 @@ def check(history: History, attempts: Attempts) -> Iterator[Finding]:
         living = attempts.living(name)
         yield from _limit(name, promise.running, living, whole, attempts)
         yield from _rate(name, promise.rate, whole, attempts)
+        if promise.fair:
+            yield from _shares(history, name, lanes, attempts)
         for lane, tasks in lanes.items():
             mine = [attempt for attempt in living if attempt.start["lane"] == lane]
             yield from _limit(lane, promise.at_once, mine, tasks, attempts)
@@ -66,18 +75,44 @@ def _rate(name: str, rate: Rate | None, tasks: Iterable[str], attempts: Attempts
     back or taken back keeps what it was given. The server's times are whole ms."""
     if rate is None:
         return
-    admitted: list[tuple[int, str]] = []
-    for task in tasks:
-        life = attempts.lives.get(task, [])
-        admitted += [(entry.ready, task) for entry in life[:1]]
-        admitted += [(entry.ready, task) for before, entry in pairwise(life) if entry.failed > before.failed]
     arrival = 0.0
-    for ms, task in sorted(admitted):
+    for ms, task in _admissions(tasks, attempts):
         early = arrival - (rate.burst - 1) * rate.interval_ms - (ms + 1)
         if early > 0:
             yield Finding("above a rate", task, f"{name}: admitted {early:.1f} ms too early")
             return
         arrival = max(arrival, ms) + rate.interval_ms
+
+
+def _admissions(tasks: Iterable[str], attempts: Attempts) -> list[tuple[int, str]]:
+    """When each of the tasks was let in, in ms of the server, in order."""
+    admitted: list[tuple[int, str]] = []
+    for task in tasks:
+        life = attempts.lives.get(task, [])
+        admitted += [(entry.ready, task) for entry in life[:1]]
+        admitted += [(entry.ready, task) for before, entry in pairwise(life) if entry.failed > before.failed]
+    return sorted(admitted)
+
+
+def _shares(
+    history: History, name: str, lanes: dict[str, list[str]], attempts: Attempts
+) -> Iterator[Finding]:
+    """While a task of one lane waits, no other lane is let in again and again. Between two admissions of its
+    own, a lane with a waiting task waits for its turn."""
+    times = {lane: [ms for ms, _ in _admissions(tasks, attempts)] for lane, tasks in lanes.items()}
+    for lane, tasks in lanes.items():
+        for task in tasks:
+            life, asked = attempts.lives.get(task, []), _asked(history, task)
+            if not life or asked is None or asked.told != "accepted" or asked.answered is None:
+                continue
+            until, before = life[0].ready, bisect_left(times[lane], life[0].ready)
+            since = max(int(asked.answered["wall"]), times[lane][before - 1] if before else 0)
+            for other, theirs in times.items():
+                often = bisect_left(theirs, until) - bisect_right(theirs, since)
+                if other != lane and often > TURNS:
+                    told = f"{lane} waited, and {other} was let in {often} times in {until - since} ms"
+                    yield Finding("unfair share", task, f"{name}: {told}")
+                    return
 
 
 def _fences(lane: str, living: list[Attempt]) -> Iterator[Finding]:

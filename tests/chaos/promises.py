@@ -50,7 +50,7 @@ class Promise:
     halt: bool = False
     lock: Until | None = None
     every: int = 0
-    overlap: Literal["skip", "allow", "queue_one"] = "skip"
+    overlap: Literal["skip", "allow", "queue_one", "cancel"] = "skip"
 
     @property
     def lanes(self) -> bool:
@@ -62,7 +62,7 @@ class Promise:
         if self.lock:
             return 1 if self.lock == "done" else None
         if self.every:
-            return None if self.overlap == "allow" else 1
+            return None if self.overlap in ("allow", "cancel") else 1
         return 1 if self.order else self.lane_running
 
 
@@ -77,6 +77,7 @@ PROMISES: Final[dict[str, Promise]] = {
     "beat": Promise(every=1, overlap="allow"),
     "lone": Promise(every=1, overlap="skip"),
     "queued": Promise(every=2, overlap="queue_one"),
+    "newest": Promise(every=1, overlap="cancel"),
 }
 DERIVED_KEYS: Final = ("flow:", "after:")
 """How the keys of tasks begin that are nodes of flows, and follow-ups: no producer asked for them."""

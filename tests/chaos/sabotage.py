@@ -31,10 +31,17 @@ CHANGES: Final[dict[str, tuple[tuple[str, str, str], ...]]] = {
     "forget": (("settle", "redis.call('ZADD', schedule, score, string", "tostring(string"),),
     # Who enters a stream takes no slot of its lane.
     "slot": (("", "r.held = r.held + 1", "r.held = r.held"),),
+    # Turns go by the names of lanes: the first of them has each.
+    "share": (("", "local want = score and whole.fair and score or score_of(r, head)", "local want = 0"),),
     # An ordered lane lets more than one go.
     "order": (("", "if r.ordered then r.running = math.min(r.running, 1) end", ""),),
     # A key that is held is free.
     "lock": (("enqueue_rich", "local held = lock and unique_holder(lock.what, lock.group)", "local held"),),
+    # Nobody is asked to stop.
+    "stop": (
+        ("cancel", "redis.call('HSET', cancels, id, '1')\n", ""),
+        ("cancel", "redis.call('PUBLISH', control, 'cancel ' .. task_id)\n", ""),
+    ),
     # A daemon makes a run again that another one has made since it looked.
     "tick": (
         ("tick", "or state.revision ~= tonumber(revision) then", "then"),

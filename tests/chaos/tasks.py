@@ -27,6 +27,8 @@ MAX_ATTEMPTS: Final = 3
 TIMEOUT: Final = 6.0
 OVERRUN: Final = 0.5
 """The timeout of a task that is to run into it."""
+LINGER: Final = 5.5
+"""Seconds that a run takes which is to be cancelled by the next one."""
 CHILD: Final = "streamq-child"
 """The name of a process that a worker started for handlers."""
 SHARDS: Final = "STREAMQ_CHAOS_SHARDS"
@@ -88,6 +90,8 @@ class Step:
         """How long the work takes."""
         if self.conduct == "slow":
             return random.uniform(0.3, 1.5)
+        if self.conduct == "linger":
+            return LINGER
         return random.uniform(0.0, 0.05)
 
     @property

@@ -61,6 +61,7 @@ FENCE: Final = Settings(1, 0, faults=PROVOKING, conducts=("slow",), sabotage="fe
 PROMISES: Final = Settings(
     1, 3, only=("reset",), conducts=("slow", "fail1"), sabotage="slot,order,lock,tick", drain=2
 )
+SHARES: Final = Settings(1, 7, only=("reset",), conducts=("slow",), sabotage="share,stop", rate=120, drain=8)
 FORGET: Final = Settings(1, 2, only=("reset",), sabotage="forget", rate=60, drain=4)
 
 
@@ -70,6 +71,7 @@ FORGET: Final = Settings(1, 2, only=("reset",), sabotage="forget", rate=60, drai
         pytest.param(FENCE, {"settled twice", "enqueued twice"}, marks=pytest.mark.long),
         pytest.param(FORGET, {"lost"}, marks=pytest.mark.long),
         (PROMISES, {"above a limit", "overtaken", "two of a key", "run twice"}),
+        pytest.param(SHARES, {"unfair share", "run not cancelled"}, marks=pytest.mark.long),
     ],
     ids=lambda value: getattr(value, "sabotage", ""),
 )

@@ -23,6 +23,7 @@ class Tale:
         self.lives: dict[str, list[Entry]] = defaultdict(list)
         self.schedules: dict[str, dict[str, Any]] = {}
         self.ended: dict[str, str] = {}
+        self.cancelled: list[str] = []
         self.counters: dict[str, dict[str, int]] = defaultdict(dict)
 
     def note(self, name: str, ms: int, **about: Any) -> Tale:
@@ -72,6 +73,11 @@ class Tale:
             mine = self.counters[task.partition(":")[0]]
             mine["completed"] = mine.get("completed", 0) + 1
             mine["accepted"] = mine.get("accepted", 0) + 1
+        for task in self.cancelled:
+            final.ended.append((task, "cancelled"))
+            mine = self.counters[task.partition(":")[0]]
+            mine["cancelled"] = mine.get("cancelled", 0) + 1
+            mine["accepted"] = mine.get("accepted", 0) + 1
         final.counters = dict(self.counters)
         return final
 
@@ -120,6 +126,17 @@ def paced(*times: int) -> Tale:
         task = f"paced:0:n{n}-0"
         tale.call(f"k{n}", task, ms - 5, lane="a").run(
             f"k{n}", task, ms + 2, ms + 9, ready=ms, lane="a", fence=0
+        )
+    return tale
+
+
+def shared(*admitted: tuple[str, int]) -> Tale:
+    """Tasks of a fair type that were all accepted by 200, and were let in at these times."""
+    tale = Tale()
+    for n, (lane, ms) in enumerate(admitted):
+        task = f"shared:0:n{n}-0"
+        tale.call(f"k{n}", task, 100 + n, lane=lane).run(
+            f"k{n}", task, ms + 2, ms + 8, ready=ms, lane=lane, fence=0
         )
     return tale
 
@@ -198,6 +215,28 @@ def test_a_retry_takes_a_token_and_what_is_taken_back_does_not() -> None:
     tale = paced(1000, 1125)
     tale.run("k0", "paced:0:n0-0", 1140, 1145, failed=1, lane="a", fence=0)
     assert "above a rate" in tale.found()
+
+
+def test_lanes_that_have_their_turns_are_found_to_be_fair() -> None:
+    turns = (
+        ("a", 1000),
+        ("b", 1010),
+        ("a", 1020),
+        ("a", 1030),
+        ("b", 1040),
+        ("a", 1050),
+        ("a", 1060),
+        ("a", 1070),
+    )
+    assert shared(*turns).found() == set()
+    alone = [("a", 1000 + 10 * n) for n in range(8)]
+    assert shared(*alone).found() == set()
+
+
+def test_a_lane_that_waits_while_another_is_let_in_again_and_again_is_found() -> None:
+    assert shared(*[("a", 1000 + 10 * n) for n in range(4)], ("b", 1050)).found() == {"unfair share"}
+    again = ("b", 1000), *[("a", 1010 + 10 * n) for n in range(4)], ("b", 1070)
+    assert shared(*again).found() == {"unfair share"}
 
 
 def test_who_overtakes_is_found() -> None:
@@ -329,3 +368,42 @@ def test_two_runs_at_once_are_found_where_the_rule_is_to_skip() -> None:
     tale.run("", "lone:0:n9-0", 13_500, 13_950, run=14_000)
     tale.schedules["lone"]["runs"] = 4
     assert tale.found() == {"runs overlap"}
+
+
+def newest(*ran: tuple[int, int, int], event: str = "interrupted", **state: Any) -> Tale:
+    """Runs that are each cancelled by the next: which time, and from when to when. The last one completes."""
+    tale = Tale()
+    tale.schedules["newest"] = {"anchor": 10_000, "last": 10_000 + 1000 * len(ran), "runs": len(ran), **state}
+    for n, start, end in ran:
+        last = n == len(ran)
+        task = f"newest:0:n{n}-0"
+        tale.run("", task, start, end, run=10_000 + 1000 * n, event="effect" if last else event)
+        if not last and event == "interrupted":
+            tale.cancelled.append(task)
+    return tale
+
+
+def test_runs_that_the_next_one_cancels_are_found_to_be_right() -> None:
+    assert newest((1, 11_005, 12_020), (2, 12_010, 13_010), (3, 13_005, 18_600)).found() == set()
+    assert (
+        newest((1, 11_005, 12_020), (2, 12_010, 14_000), last=13_000, skipped={"misfire": 1}).found() == set()
+    )
+
+
+def test_a_run_that_goes_on_beside_the_next_one_is_found() -> None:
+    slow = newest((1, 11_005, 16_505), (2, 12_010, 17_600), event="effect")
+    assert slow.found() == {"run not cancelled"}
+    disturbed = newest((1, 11_005, 16_505), (2, 12_010, 17_600), event="effect")
+    assert disturbed.note("fault", 12_500, kind="server_stopped", whom="server").found() == set()
+
+
+def test_a_run_that_is_cancelled_without_a_next_one_is_found() -> None:
+    tale = newest((1, 11_005, 12_020))
+    tale.ended.clear()
+    tale.counters.clear()
+    tale.cancelled.append("newest:0:n1-0")
+    assert "run cancelled" in tale.found()
+
+
+def test_a_newest_run_that_is_missing_is_found() -> None:
+    assert newest((1, 11_005, 12_020), (2, 12_010, 14_000), last=14_000).found() == {"run missing"}

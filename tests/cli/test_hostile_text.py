@@ -85,6 +85,7 @@ def hostile(shard: Shard, url: str) -> Shard:
         ("HSET", f"{PREFIX}flow_results={FLOW}:0", "0", orjson.dumps(NODE)),
         ("HSET", f"{PREFIX}flow={BAD}", "state", BAD, "name", BAD),
         ("ZADD", f"{PREFIX}inbox", 5, RAW, 6, f"{FLOW} {BAD}"),
+        ("ZADD", f"{PREFIX}blobs", 5, RAW, 9e15, BAD),
     ):
         command(url, *args)
     return shard

@@ -10,7 +10,6 @@ import pytest
 from streamq import StreamQ
 from streamq.calls import rollup as rollup_calls
 from streamq.control.action_log import Pause
-from streamq.control.heartbeats import WorkerInfo
 from streamq.control.overview import stats_of
 from streamq.control.rollups import Rollup, activity
 from streamq.dashboard import dashboard
@@ -19,6 +18,7 @@ from streamq.dashboard.history import point
 from streamq.dashboard.overview import arranged, over
 from streamq.doctor.check import fault, ok
 from streamq.errors import UsageError
+from streamq.heartbeat import WorkerInfo
 from streamq.keys import type_keys
 from streamq.model.counts import Counts
 from tests.dashboard.shop import DAEMON, TRUSTED

@@ -12,7 +12,7 @@ from streamq.calls import daemon as daemon_calls
 from streamq.calls import producer as producer_calls
 from streamq.calls import question as question_calls
 from streamq.calls import worker as worker_calls
-from streamq.keys import shard_keys
+from streamq.keys import shard_keys, type_keys
 from streamq.model.outcome import Died
 from streamq.schedules.state import State
 from streamq.shards import shard_of
@@ -151,3 +151,24 @@ def test_lanes_whose_older_tasks_are_in_another_shard(url: str) -> None:
     assert "limits count per shard, and order does not hold" in found.finding
     assert found.fix
     after.close()
+
+
+def test_rules_that_an_old_process_keeps_from_being_in_force(app: StreamQ, url: str) -> None:
+    @app.task(lane=Lane("customer", running=1), unique=True)
+    async def email(customer: str) -> None: ...
+
+    t, s = type_keys("shop", 0, "email"), shard_keys("shop", 0)
+    transport = SyncTransport(Address.parse(url))
+    old = orjson.dumps({"types": ["email"], "speaks": ["envelope:1"], "heartbeat": 60})
+    transport.run(worker_calls.beat(s, "old-1", old))
+    email.enqueue("acme")
+    found = one(look(url), "rules of email")
+    assert found.status == "warning"
+    assert found.finding == (
+        "its lanes and limits and unique keys are not in force: processes that do not know them serve it "
+        "(old-1)"
+    )
+    transport.run(worker_calls.leave(s, "old-1", t.streams))
+    transport.run(producer_calls.enforce(t, s, ()))
+    assert one(look(url), "lanes of shop").finding.startswith("email: 1 of its first 1 tasks are in no lane")
+    transport.close()

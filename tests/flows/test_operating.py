@@ -13,6 +13,7 @@ from streamq.calls import flows as calls
 from streamq.cli import main
 from streamq.doctor.queue import AppChecks
 from streamq.errors import ServerError
+from streamq.flows import reading
 from streamq.flows.keeping import DAY_MS
 from streamq.keys import shard_keys
 from streamq.transport.sync_transport import SyncTransport
@@ -129,10 +130,18 @@ def test_the_audit_finds_what_is_off(app: StreamQ, url: str) -> None:
     transport = SyncTransport(app.address)
     said = [one.finding for one in AppChecks(transport, app.name, 1).run([]) if "flows" in one.name]
     assert said == [
-        "1 ends of nodes wait for a minute: their flows do not go on",
+        f"{handle.id}: 1 flows do not go on, 1 ends of their nodes wait for a minute",
         f"{handle.id}: the numbers are off",
     ]
     transport.close()
+
+
+def test_the_audit_reads_flows_in_pages(app: StreamQ, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_PAGE", 2)
+    diamond = Diamond(app)
+    started = {diamond.wf.start().id for _ in range(5)}
+    assert {one.id for one in app.flows.all()} == started
+    assert app.inspector.audit().problems == []
 
 
 async def test_every_key_has_the_lifetime_of_its_flow(app: StreamQ, url: str) -> None:

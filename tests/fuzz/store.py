@@ -14,6 +14,7 @@ from typing import Any, Final
 import orjson
 
 from streamq import Every, Schedule, StreamQ, TaskHandle
+from streamq.calls.blobs import LIVES
 from streamq.cli import main
 from streamq.keys import SUCCESSOR_DUE_MS, shard_keys, type_keys
 from streamq.model.task import TaskId
@@ -120,6 +121,9 @@ def fill(here: Store, handles: list[TaskHandle[Any]]) -> None:  # noqa: PLR0915 
         for flow in here.flows:
             if f":{shard}:" in flow:
                 here.ask("ZADD", s.inbox, now_ms, f"{flow.rpartition(':')[2]} look")
+        here.ask(
+            "ZADD", s.blobs, now_ms + 60_000, "streamq%3Ashop/email/1-0", LIVES, "streamq%3Ashop/email/2-0"
+        )
         here.ask("HSET", s.drains, "here-9-abc129", "1")
         here.ask("SET", s.tail, "1")
         here.ask("SET", s.doorbell, "1")

@@ -319,10 +319,10 @@ def test_a_changed_policy_is_brought_to_all_lanes_by_the_daemon(transport: SyncT
     shard.run(producer_calls.register(shard.t, shard.s, "tests:email", policy(Rules(lane_running=2))))
     [due], [rich] = shard.run(daemon_calls.next_promotion([shard.t]))
     assert due is not None
-    assert (due <= 0, rich) == (True, daemon_calls.Lanes.SOUND)
+    assert (due <= 0, rich) == (True, daemon_calls.Lanes.THERE)
     shard.run(daemon_calls.promote(shard.t, 10, rich=True))
     assert [why(shard, one) for one in ids] == ["ready"] * 6
-    assert shard.run(daemon_calls.next_promotion([shard.t])) == ([None], [daemon_calls.Lanes.SOUND])
+    assert shard.run(daemon_calls.next_promotion([shard.t])) == ([None], [daemon_calls.Lanes.THERE])
 
 
 def test_a_type_without_lanes_any_more_lets_all_go(transport: SyncTransport) -> None:
@@ -424,7 +424,7 @@ def test_an_entry_that_was_deleted_behind_our_back_is_counted_out(transport: Syn
     shard.age(delivery, 600_000)
     shard.command("XDEL", shard.t.normal, delivery.place[1:])
     assert shard.reclaim().dead == 1
-    assert shard.run(daemon_calls.next_promotion([shard.t]))[1] == [daemon_calls.Lanes.UNCOUNTED]
+    assert daemon_calls.Lanes.UNCOUNTED in shard.run(daemon_calls.next_promotion([shard.t]))[1][0]
     assert shard.recount() == {"a": (1, 0)}
     assert why(shard, second) == "ready"
     assert shard.recount() == {}
@@ -440,7 +440,7 @@ def test_a_settlement_whose_entry_was_deleted_asks_for_a_recount(
     [delivery] = shard.fetch()
     shard.command("XDEL", shard.t.normal, delivery.place[1:])
     assert settle(shard, [delivery], outcome) == [True]
-    assert shard.run(daemon_calls.next_promotion([shard.t]))[1] == [daemon_calls.Lanes.UNCOUNTED]
+    assert daemon_calls.Lanes.UNCOUNTED in shard.run(daemon_calls.next_promotion([shard.t]))[1][0]
     assert shard.recount() == {"a": (1, 0)}
     assert why(shard, second) == "ready"
 

@@ -65,7 +65,7 @@ def test_the_daemon_puts_the_rules_back_though_nothing_is_parked(transport: Sync
     put(shard)
     later = put(shard, delay_ms=1)
     register_as_older(shard)
-    assert shard.run(daemon_calls.next_promotion([shard.t]))[1] == [daemon_calls.Lanes.UNCOUNTED]
+    assert daemon_calls.Lanes.UNCOUNTED in shard.run(daemon_calls.next_promotion([shard.t]))[1][0]
     while shard.run(daemon_calls.promote(shard.t, 10, rich=True)).moved == 0:
         pass
     assert why(shard, later) == "limit"
@@ -78,7 +78,7 @@ def test_a_count_puts_the_rules_back_though_nobody_asks_the_gate(transport: Sync
     waits = put(shard)
     register_as_older(shard)
     plainly(shard, shard.fetch(), Expired())
-    assert shard.run(daemon_calls.next_promotion([shard.t]))[1] == [daemon_calls.Lanes.UNCOUNTED]
+    assert daemon_calls.Lanes.UNCOUNTED in shard.run(daemon_calls.next_promotion([shard.t]))[1][0]
     assert shard.recount() == {"a": (1, 0)}
     assert why(shard, waits) == "ready"
     assert "gate" in shard.run(question_calls.policy(shard.t))

@@ -237,7 +237,7 @@ DURABLE = "producer of durable tasks"
 SCRIPTS = {
     "producer": (
         "enqueue", "enqueue_rich", "register", "announce", "open_shard", "wait", "cancel", "locate",
-        "signal", "write_schedule",
+        "signal", "policy_rules", "write_schedule",
         "flow_build", "flow_commit", "flow_advance", "flow_release", "flow_step", "flow_grow", "flow_keep",
         "flow_mark", "flow_renew", "flow_inputs", "flow_signal",
     ),
@@ -247,7 +247,7 @@ SCRIPTS = {
         "flow_behind",
     ),
     "daemon": (
-        "next_due", "next_promotion", "recount", "set_window",
+        "next_due", "next_promotion", "enforce", "recount", "set_window",
         "expire", "promote", "promote_rich", "reclaim", "restamp", "repair", "sweep", "trim",
         "survey", "groups", "counts", "sample", "beat", "leave", "close_shard", "lower_known", "cancel",
         "due_schedules", "page_schedules", "tick", "tick_rich", "write_schedule",
@@ -255,7 +255,7 @@ SCRIPTS = {
     "viewer": (
         "counts", "locate", "memos", "sizes",
         "lane_list", "lane_tasks", "audit_lanes", "audit_slots", "audit_steps", "audit_flow",
-        "audit_held", "audit_turns", "audit_dead", "audit_keys", "audit_letters",
+        "audit_held", "audit_turns", "unlaned", "audit_dead", "audit_keys", "audit_letters",
         "audit_pending", "audit_place", "audit_rows", "audit_schedule", "audit_stream", "dead_count",
         "dead_groups", "dead_slices", "page_buckets", "page_group", "page_locks", "page_results", "page_set",
         "page_streams", "page_schedules", "rollups", "survey",

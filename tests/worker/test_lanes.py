@@ -20,6 +20,7 @@ from streamq import (
     WorkerOptions,
     get_context,
 )
+from streamq.client import flows
 from streamq.control import lane_homes
 from streamq.flow import drive
 from streamq.keys import type_keys
@@ -428,5 +429,35 @@ async def test_a_lane_has_one_shard(url: str) -> None:
     assert app.inspector.type_stats("whole").parked == 4
     with pytest.raises(InvalidOption, match="idempotency_key and a lane exclude each other"):
         email.options(idempotency_key="order-7").enqueue("acme")
-    with pytest.raises(UsageError, match="has lanes, and each lane its shard"):
-        StreamQ("shop", url, shards=4).send("email", {"customer_id": "acme"})
+
+
+async def test_a_call_by_name_goes_to_the_home_of_its_lane_or_type(url: str) -> None:
+    app, other = StreamQ("shop", url, shards=4), StreamQ("shop", url, shards=4)
+
+    @app.task(lane=Lane("customer_id", running=1))
+    async def email(customer_id: str) -> None: ...
+
+    @app.task(lane=Lane("customer_id"), running=2)
+    async def whole(customer_id: str) -> None: ...
+
+    @app.task(running=2)
+    async def alone() -> None: ...
+
+    for shard in range(4):  # as a worker does
+        for task in (email, whole, alone):
+            app._client.drive(flows.register(app.registry, task.name, shard))
+    homes = {
+        task.name: task.enqueue(*args).id.split(":")[1]
+        for task, args in ((email, ("acme",)), (whole, ("acme",)), (alone, ()))
+    }
+    told = {"customer_id": "acme"}
+    for _ in range(5):
+        assert other.send("email", told).id.split(":")[1] == homes["email"]
+        assert other.send("email", told, lane="acme").id.split(":")[1] == homes["email"]
+        assert (await other.asend("whole", told)).id.split(":")[1] == homes["whole"]
+        assert other.send("whole", told, lane="acme").id.split(":")[1] == homes["whole"]
+        assert other.send("whole", {"customer_id": "other"}, lane="other").id.split(":")[1] == homes["whole"]
+        assert other.send("alone", {}).id.split(":")[1] == homes["alone"]
+    assert app.inspector.type_stats("email").parked == 10
+    assert app.inspector.type_stats("whole").parked == 14
+    assert app.inspector.type_stats("alone").parked == 4

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from streamq import InvalidOption, Lane, Retry, StreamQ, Unique, UniqueConflict, UsageError
+from streamq import InvalidOption, Lane, Retry, StreamQ, Unique, UniqueConflict
+from streamq.client import flows
 from tests.running import clean, serving, until
 from tests.worker.test_lanes import WIDE
 
@@ -222,12 +223,17 @@ def test_errors_name_the_holder_that_waits(app: StreamQ) -> None:
     assert not sync.enqueue(2).duplicate
 
 
-def test_a_sender_in_several_shards_must_know_the_code(url: str) -> None:
+def test_a_sender_by_name_in_several_shards_meets_the_lock(url: str) -> None:
     app = StreamQ("shop", url, shards=4)
 
     @app.task(running=1, unique=True)
     async def sync(customer: str) -> None: ...
 
-    sync.enqueue("acme")
-    with pytest.raises(UsageError, match="task type 'sync' has lanes"):
-        StreamQ("shop", url, shards=4).send("sync", {"customer": "acme"})
+    @app.task(lane=Lane("customer"), unique=True)
+    async def mail(customer: str) -> None: ...
+
+    first = sync.enqueue("acme"), mail.enqueue("acme")
+    for shard in range(4):  # as a worker does
+        app._client.drive(flows.register(app.registry, "mail", shard))
+    other = StreamQ("shop", url, shards=4)
+    assert [other.send(name, {"customer": "acme"}) for name in ("sync", "mail")] == list(first)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from streamq import DuplicateTaskType, InvalidOption, KeyRing, StreamQ, TaskDead
+from streamq import DecodeError, DuplicateTaskType, InvalidOption, KeyRing, StreamQ, TaskDead, get_context
 from streamq.cli import main
 from streamq.testing.recorder import recording
 from streamq.worker import newer_versions, too_new
@@ -192,19 +192,90 @@ async def test_it_goes_with_seals_processes_schedules_and_follow_ups(url: str) -
     clean(new.app)
 
 
-async def test_extra_arguments_are_refused_or_dropped(url: str) -> None:
+async def test_an_unknown_argument_waits_for_newer_code(url: str) -> None:
+    """Given a producer that is deployed before its workers, then its tasks wait, and none is dead."""
     app: Any = StreamQ("shop", url)
     strict, loose = (
         app.task(name=name, extra=extra)(_to) for name, extra in (("strict", "refuse"), ("loose", "ignore"))
     )
-    assert strict.name
-    assert loose.name
+    assert (strict.name, loose.name) == ("strict", "loose")
     other = StreamQ("shop", url)
     given = {"to": "ada", "cc": "bob"}
-    async with serving(app):
+    async with working(app) as worker:
         assert await other.send("loose", given).aresult(20) == "ada"
-        with pytest.raises(TaskDead, match="cc unknown"):
-            await other.send("strict", given).aresult(20)
+        handle = other.send("strict", given)
+        await until(lambda: handle.status() == "scheduled")
+        [count] = worker.parts.runner.attempts.too_new.counts()
+    assert (count["type"], count["needs"]) == ("strict", "argument:cc")
+    newer = StreamQ("shop", url)
+
+    @newer.task(name="strict")
+    async def both(to: str, cc: str = "") -> str:
+        return f"{to} {cc}"
+
+    newer.admin.run_now(handle.id)
+    async with working(newer):
+        assert await handle.aresult(20) == "ada bob"
+    assert newer.inspector.type_stats("strict").dead == 0
+
+
+async def test_an_argument_that_nobody_knows_dies_after_an_hour(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(too_new, "HOUR_OF_VERSION", 0)
+    app: Any = StreamQ("shop", url)
+    app.task(name="strict")(_to)
+    async with working(app):
+        with pytest.raises(TaskDead, match="cc unknown") as dead:
+            await StreamQ("shop", url).send("strict", {"to": "ada", "cc": "bob"}).aresult(20)
+    assert dead.value.reason == "arguments"
+
+
+async def test_results_and_memos_are_upcast(url: str) -> None:
+    first = StreamQ("shop", url)
+
+    @first.task(name="quote", version=2, retention=600, max_attempts=3, backoff=lambda _: 0.01)
+    async def old(fail: bool = False) -> int:
+        amount = await get_context().step("price", lambda: 700)
+        if fail:
+            raise ValueError("the deploy comes now")
+        return amount
+
+    second = StreamQ("shop", url)
+
+    @second.task(name="quote", version=3, retention=600)
+    async def new(fail: bool = False) -> dict[str, int]:
+        return await get_context().step("price", cents)
+
+    @new.upcast_result(2)
+    def in_cents(value: int) -> dict[str, int]:
+        return {"cents": value}
+
+    @new.upcast_memo(2)
+    def memo_in_cents(name: str, value: int) -> dict[str, int]:
+        assert name == "price"
+        return {"cents": value}
+
+    async with working(first):
+        done = old.enqueue()
+        assert await done.aresult(20) == 700
+        failed = old.options(max_attempts=9).enqueue(True)
+        await until(lambda: failed.status() == "scheduled")
+    assert second.handle(done.id).result(20) == {"cents": 700}
+    assert StreamQ("shop", url).handle(done.id).result(20) == 700  # without the code: as it was stored
+    second.admin.run_now(failed.id)
+    async with working(second):
+        assert await second.handle(failed.id).aresult(20) == {"cents": 700}
+    with pytest.raises(
+        DecodeError, match="the result is of version 3, and this program's code of version 2:"
+    ):
+        first.handle(failed.id).result(20)
+    with pytest.raises(InvalidOption, match=r"upcast_result\(3\) of task type 'quote'"):
+        new.upcast_result(3)
+
+
+def cents() -> dict[str, int]:
+    raise AssertionError("the step was stored by the code before")
 
 
 async def _to(to: str) -> str:

@@ -3,9 +3,9 @@
 -- hold: ms for which the task's lane is held back. follow: how many follow-ups it has, which lib/follow reads. steps: its
 -- handler may have stored memos. suspend: the memo of what it waits for: it is handed back because it is suspended. node: it
 -- is a node of a flow, whose results key has this number. grow: so many bytes of children stand behind its result. expand: 1
--- if their results are its own.
+-- if their results are its own. blob: the lifetime in ms and the name of the blob that its result is in.
 local EFFECTS = {hold = 'number', follow = 'number', steps = 'number', suspend = 'string', node = 'number'}
-EFFECTS.grow, EFFECTS.expand = 'number', 'number'
+EFFECTS.grow, EFFECTS.expand, EFFECTS.blob = 'number', 'number', 'string'
 local function effects(first)
   local found = {}
   for n = first, #ARGV, 5 do

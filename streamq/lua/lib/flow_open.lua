@@ -160,7 +160,7 @@ local function flow_fail(cause, why)
   if redis.call('HGET', flow, 'fail_fast') == '1' then redis.call('ZADD', flows, 0, flow_id) end
 end
 
--- Whether all that a node waits for has ended as it should. Of very many only those are looked at that were not before.
+-- Return whether all that a node waits for has ended as it should. Of very many only those are looked at that were not before.
 local function flow_may_run(n, told)
   local parents, from, noted = told.a or {}, 1, 'u' .. n
   local long = #parents > 16

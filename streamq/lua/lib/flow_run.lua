@@ -7,7 +7,7 @@
 -- payloads, by their number in the map, whose first child has the number `first`; the rest is in the record (c<map>). The
 -- dead letter of a node that is run again goes back with its history, if the caller may take dead letters away; otherwise
 -- the node is left to a daemon. A node whose item is gone has died.
--- USES changed clock field lane_entered letter_in ring unlist
+-- USES changed clock field lane_entered letter_in ring unlist without_held
 -- KEYS flow flow_items inbox types dead letters groups counters index schedule expiring gone high normal low
 -- ARGV flow_id task_type map first wake
 local function flow_item(packed, read)
@@ -25,6 +25,7 @@ local function flow_run(again)
   local stamp = string.format('%.0f', now)
   local ms, random = string.match(flow_id, '^(%d+)%-(%d+)$')
   local released, accepted, requeued, earliest = 0, 0, 0, nil
+  local kept = rules_kept(redis.pcall('GET', rules))
   -- Children that a handler has returned have items of their own.
   local shared = map ~= '' and redis.call('HGET', flow, 'c' .. map)
   local common = shared and flow_item(shared, cjson.decode)
@@ -43,6 +44,8 @@ local function flow_run(again)
   local function fields_of(item, number, due)
     local fields = {'p', item[2]}
     for n = 6, #item do fields[#fields + 1] = item[n] end
+    local joins = {lane = item[4] ~= '' and item[4] or nil, cost = item[5] ~= '' and item[5] or nil}
+    if kept.held then without_held(kept, joins, fields) end
     for n = 1, #fields, 2 do
       if fields[n] == 'x' then
         fields[n + 1] = string.format('%.0f', math.max(due or now, now) + math.min(tonumber(fields[n + 1]) or 1e13, 1e13))
@@ -53,11 +56,11 @@ local function flow_run(again)
     do
       fields[#fields + 1] = value
     end
-    if item[5] ~= '' then
+    if joins.cost then
       fields[#fields + 1] = 'w'
-      fields[#fields + 1] = item[5]
+      fields[#fields + 1] = joins.cost
     end
-    return item[4] ~= '' and laned(fields, 'L', '0', item[4]) or fields
+    return joins.lane and laned(fields, 'L', '0', joins.lane) or fields
   end
 
   local function scheduled(letter, fields, id, due)

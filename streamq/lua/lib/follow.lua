@@ -8,10 +8,11 @@
 -- was told. Arguments: how many types and their names, then each follow-up: number of its type, local id, and a task as
 -- enqueue takes it. Keys: `types`, those of each type, then the record of each idempotency key.
 -- A type whose tasks pass a gate or a lock gets a dead letter instead: a program that knows the type refuses this before.
--- USES clock ring
+-- USES clock ring rules_kept
 -- ARGV wake
 local FOLLOW_KEYS = {
-  'high', 'normal', 'low', 'suspect', 'schedule', 'index', 'counters', 'policy', 'expiring', 'dead', 'letters', 'groups'}
+  'high', 'normal', 'low', 'suspect', 'schedule', 'index', 'counters', 'policy', 'rules', 'expiring', 'dead', 'letters',
+  'groups'}
 local follow_args, follow_keys, follow_types, follow_tasks = {}, {}, {}, {}
 
 local function follow_taken(list, number)
@@ -72,9 +73,11 @@ local function follow_kinds(look)
         return redis.error_reply('ERR ' .. of.counters .. ' holds ' .. value .. ', no number; nothing was written')
       end
     end
-    local rules = redis.pcall('HMGET', of.policy, 'rich', 'gate')
-    look(of.policy, 'hash', rules)
-    of.gated = not rules.err and (rules[1] or rules[2])
+    local told, text = redis.pcall('HMGET', of.policy, 'rich', 'gate'), redis.pcall('GET', of.rules)
+    look(of.policy, 'hash', told)
+    look(of.rules, 'string', text)
+    local kept = rules_kept(text)
+    of.gated = not told.err and (told[1] or told[2] or kept.gate or kept.unique)
   end
 end
 
@@ -112,7 +115,7 @@ local function follow_noted(tasks)
   for _, task in ipairs(tasks) do follow_tasks[#follow_tasks + 1] = task end
 end
 
--- Whether its idempotency key has a task already.
+-- Return whether its idempotency key has a task already.
 local function follow_known(task)
   if not task.record then return false end
   if string.match(redis.call('GET', task.record) or '', '^[%w._@-]+:[%w-]+$', 17) then return true end

@@ -33,7 +33,17 @@ local function lane_gate()
     of.tat = math.min(math.max(of.tat, now) + math.min(cost, of.burst) * of.interval, now + of.burst * of.interval)
   end
 
-  local function next_number() return redis.call('HINCRBY', counters, 'sequence', 1) end
+  -- g.expect(n): so many numbers will be needed, so they are drawn together.
+  local drawn, left = 0, 0
+  function g.expect(number) g.expected = number end
+  local function next_number()
+    if left == 0 then
+      left = g.expected or 1
+      drawn, g.expected = redis.call('HINCRBY', counters, 'sequence', left) - left, nil
+    end
+    left, drawn = left - 1, drawn + 1
+    return drawn
+  end
 
   local function bury(row)
     local stamp = string.format('%.0f', now_ms)
@@ -50,7 +60,9 @@ local function lane_gate()
   end
 
   -- Return the first row of a lane; false if it has none.
+  local rows_there = redis.call('EXISTS', lanes) == 1
   local function head_of(lane, r)
+    if not rows_there then return false end
     while r.head == nil do
       local from = r.behind and '(' .. r.behind or '[' .. lane .. '\0'
       local row = redis.call('ZRANGE', lanes, from, '(' .. lane .. '\1', 'BYLEX', 'LIMIT', 0, 1)[1]
@@ -186,6 +198,7 @@ local function lane_gate()
     local row = table.concat({
       lane, '\0', key, letter, string.format('%.0f', cost), ';', due, ';', cmsgpack.pack(laned(rest))})
     redis.call('ZADD', lanes, 0, row)
+    rows_there = true
     redis.call('HSET', index, id, 'k' .. key .. lane)
     if head == nil or not head or tonumber(digit) * 1e15 + number < head.rank then
       r.head = nil
@@ -353,7 +366,16 @@ local function lane_gate()
     if found.lane then redis.call('HSET', policy, 'lane', found.lane) end
   end
 
+  -- Give back what was drawn and not used, unless somebody has drawn since.
+  local function settle_numbers()
+    if left > 0 and tonumber(redis.call('HGET', counters, 'sequence')) == drawn + left then
+      redis.call('HINCRBY', counters, 'sequence', -left)
+    end
+    left = 0
+  end
+
   function g.close()
+    settle_numbers()
     b.entries = nil
     for _, lane in ipairs(listed) do update(lane) end
     look_at_timers()

@@ -8,8 +8,7 @@ local function lane_policy()
   if stored.err then return {} end
   local found = {gate = stored[1] or nil, lane = stored[2] or nil}
   if not found.gate then
-    local text = redis.pcall('GET', rules)
-    found = rules_kept(type(text) == 'string' and text)
+    found = rules_kept(redis.pcall('GET', rules))
     found.lost = found.gate ~= nil
   end
   found.window, found.counting = stored[3], stored[4]

@@ -70,12 +70,18 @@ local function lane_rules()
   local function record(lane)
     local r = records[lane]
     if r then return r end
-    local parts = loaded(lane)
-    r = {
-      held = sound(parts[1], 0) or 0, tat = sound(parts[2], 0) or 0, finish = sound(parts[3], 0) or 0,
-      held_until = sound(parts[4], 0) or 0, halt = parts[5] or ''}
+    local text = redis.call('HGET', slots, lane) or ''
+    kept[lane] = text
+    local held, tat, finish, until_, halt, tallies = string.match(text, '^([^;]*);([^;]*);([^;]*);([^;]*);([^;]*);?(.*)$')
+    if held then
+      r = {
+        held = sound(held, 0) or 0, tat = sound(tat, 0) or 0, finish = sound(finish, 0) or 0,
+        held_until = sound(until_, 0) or 0, halt = halt}
+    else
+      r = {held = 0, tat = 0, finish = 0, held_until = 0, halt = ''}  -- a lane without a record, or not one of ours
+    end
     if lane == NO_LANE then ruled(r, lane) else ruled(r, lane, gate[7], gate[8], gate[9], gate[10]) end
-    if b.counting then r.counted = tallied(parts[6]) end
+    if b.counting then r.counted = tallied(tallies) end
     records[lane] = r
     r.ordered = whole.order and lane ~= NO_LANE
     if r.ordered then r.running = math.min(r.running, 1) end

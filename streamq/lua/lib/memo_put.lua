@@ -1,4 +1,4 @@
--- memo_put(id, name, value): store a memo of a task, in place of the one of that name. Answers nil, or the number of memos
+-- memo_put(id, name, value): store a memo of a task, in place of the one of that name. Return nil, or the number of memos
 -- and of their bytes with this one if that is too much: then nothing was written.
 -- USES memo_names
 -- KEYS steps

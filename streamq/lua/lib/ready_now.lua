@@ -1,4 +1,4 @@
--- ready_now(row, fields, id, place): a task leaves the schedule for its stream, or asks its lane. Answers whether it is parked
+-- ready_now(row, fields, id, place): a task leaves the schedule for its stream, or asks its lane. Return whether it is parked
 -- there, nil where it has no lane.
 -- USES identified lane_due ring
 -- KEYS schedule index high normal low

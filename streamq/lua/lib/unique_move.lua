@@ -8,7 +8,7 @@
 -- Of a holder with a lane, what is parked keeps its place in the lane, and what is ready its slot; only a call that names
 -- another lane has it ask there. One that gets a later due time asks when it is due, as a new task; a retried one of an
 -- ordered lane keeps its place.
--- USES field identified lane_again lane_enter letter_in memo_drop priority_of
+-- USES blob_enter field identified lane_again lane_enter letter_in memo_drop priority_of
 -- KEYS index schedule counters expiring
 -- The fields that a task keeps when its arguments are replaced: its identity and its history.
 local CARRIED = {i = true, e = true, a = true, l = true, q = true, f = true, o = true, k = true, g = true}
@@ -129,6 +129,7 @@ local function unique_move(task, held)
     end
     if lane then lane_costing(task.joins, fields) end
     set_lifetime(held.id, held.fields, fields)
+    blob_moved(held.fields, fields)
     if field(held.fields, 'a') then memo_drop(held.id) end  -- its steps ran with the arguments of before
   end
   local due = due_anew(task, held)

@@ -5,7 +5,7 @@
 -- What a task joins as `unique` is a lock; true where its caller does not know the policy's rule; else it takes none.
 -- A part of the bodies of enqueue and tick, which define before it: now, refusal, accept, first_of, and what unique_move
 -- needs.
--- USES unique_holder unique_claim unique_move lane_enter unhexed field superseded waits
+-- USES blob_enter unique_holder unique_claim unique_move lane_enter unhexed field superseded waits
 -- KEYS unique after index schedule counters
 -- ARGV task_type wake
 local CONFLICTS = {
@@ -46,6 +46,7 @@ local function rewrite(task, id, row, due, number)
   redis.call('HINCRBY', counters, 'replaced', 1)
   redis.call('ZREM', schedule, row)
   local fields = following_fields(task, before)
+  blob_moved(before, fields)
   put_row(due, number, task.letter, fields)
   set_lifetime(id, before, fields)
   return '=' .. id

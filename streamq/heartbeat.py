@@ -1,0 +1,39 @@
+"""A heartbeat of a worker or daemon: what it says, and when its sender counts as alive.
+
+Owns the reading of its details, which a process of any release may have written. Does no I/O.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from streamq.stored import mapping, real
+
+HEARTBEATS_MISSED: Final = 3
+_LONGEST_BEAT: Final = 1e6
+"""Seconds between two heartbeats at most."""
+_KINDS: Final = {
+    "types": list, "running": list, "problems": list, "concurrency": int, "running_count": int, "pid": int,
+    "host": str, "version": str, "only": str, "speaks": list, "too_new": list, "schedules": list,
+}  # fmt: skip
+"""The details of a heartbeat, and the type of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """A worker or daemon, by its last heartbeat. alive: that was at most three heartbeats ago."""
+
+    name: str
+    alive: bool
+    last_beat_age: float
+    details: dict[str, Any]
+    """By name, as a worker of any release wrote them."""
+
+
+def worker_info(name: str, age_ms: int, raw: bytes) -> WorkerInfo:
+    """Return a worker by its heartbeat of so many ms ago, without damaged details."""
+    details = mapping(raw)
+    details = {name: value for name, value in details.items() if isinstance(value, _KINDS.get(name, object))}
+    patience = HEARTBEATS_MISSED * min(max(0.0, real(details.get("heartbeat"), 5.0)), _LONGEST_BEAT)
+    return WorkerInfo(name, age_ms <= patience * 1000, max(0, age_ms) / 1000, details)
