@@ -99,7 +99,16 @@ class Spawns:
         children = [Spawned(_child(call)) for call in listed]
         with self._lock:
             _check_bounds([one for one in before if isinstance(one, Spawned)] + children)
+            self._check_place(task)
             before += children
+
+    def _check_place(self, task: Delivery) -> None:
+        own = self._registry.handlers.get(task.type)
+        if own is not None and own.expands:
+            raise UsageError(
+                f"task type {task.type!r} returns its children as Expand: put these calls there too, "
+                "instead of spawning them"
+            )
 
 
 def _check_bounds(spawned: Sequence[Spawned]) -> None:

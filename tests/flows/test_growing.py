@@ -307,3 +307,19 @@ async def test_outside_a_flow_nothing_waits(app: StreamQ) -> None:
     async with working(app):
         await (await lonely.aenqueue()).aresult(20)
     assert "is no node of a flow" in told[0]
+
+
+async def test_children_are_returned_or_spawned_and_not_both(app: StreamQ) -> None:
+    """Those that were spawned would be lost silently."""
+    pages = Pages(app)
+
+    @app.task(max_attempts=1)
+    async def both() -> Expand[int]:
+        get_context().spawn(pages.number.bind(1))
+        return Expand([pages.number.bind(2)])
+
+    wf = app.flow("both")
+    wf.add(both.bind())
+    async with serving(app):
+        with pytest.raises(FlowFailed, match=r"'both' returns its children as Expand: put these calls there"):
+            await (await wf.astart()).aresult(20)
