@@ -80,7 +80,7 @@ async def test_a_type_shows_its_faults_recent_tasks_lanes_and_schedules(browser:
 async def test_tabs_have_counts_and_every_list_is_live(browser: httpx.AsyncClient) -> None:
     page = await text(browser, "/tasks?state=dead")
     counts = dict(re.findall(r"state=(\w+)\"[^>]*>\w+ <small>([\d,]+)</small>", page))
-    assert counts == {"scheduled": "34", "parked": "56", "ready": "264", "running": "4", "dead": "31"}
+    assert counts == {"scheduled": "34", "parked": "56", "ready": "265", "running": "4", "dead": "32"}
     for state in ("ready", "running", "scheduled", "parked", "dead", "completed", "cancelled", "expired"):
         assert 'id="live" hx-get="/tasks?state=' in await text(browser, f"/tasks?state={state}")
     assert ">18</small>" in await text(browser, "/tasks?state=dead&type=charge")
