@@ -142,7 +142,10 @@ def _box(group: list[NodeInfo]) -> Box:
 
 def telling(counts: Mapping[NodeState, int]) -> NodeState:
     """Return the state that says most of several nodes."""
-    return next((state for state in ORDER if counts.get(state)), "unknown")
+    for state in ORDER:
+        if counts.get(state):
+            return state
+    return "unknown"
 
 
 def in_words(box: Box) -> str:
