@@ -135,7 +135,7 @@ local bad = uncountable('sequence')
   or wrong(expiring, 'sorted set', redis.pcall('ZCARD', expiring))
 for m = first_key, #KEYS do bad = bad or wrong(KEYS[m], 'string', redis.pcall('GET', KEYS[m])) end
 --rich for _, key in ipairs({unique, after, index, cancels}) do bad = bad or wrong(key, 'hash', redis.pcall('HEXISTS', key, '')) end
---rich bad = bad or wrong(blobs, 'sorted set', redis.pcall('ZCARD', blobs)) or lane_probe(wrong) or uncountable('joined', 'replaced', 'superseded')
+--rich bad = bad or lane_probe(wrong) or uncountable('joined', 'replaced', 'superseded')
 --rich if backlog and backlog > 1e14 then backlog = nil end  -- no limit: see TaskOptions.policy
 if bad then return bad end
 if backlog then
@@ -252,6 +252,7 @@ while n <= #ARGV do
   if task.digest then record = record + 1 end
 end
 if record ~= #KEYS then return redis.error_reply('MALFORMED keys; nothing was written') end
+--rich if blob_wrong then return blob_wrong end
 local gated = redis.call('HMGET', policy, 'gate', 'lane')
 local gate, argument = gated[1], gated[2]
 if not gate then gate, argument = kept.gate, kept.lane end

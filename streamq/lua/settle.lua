@@ -88,7 +88,6 @@ if items or noted then
     look(key, kind, redis.pcall('HEXISTS', key, ''))
   end
   --rich look(inbox, 'sorted set', redis.pcall('ZCARD', inbox))
-  --rich look(blobs, 'sorted set', redis.pcall('ZCARD', blobs))
   --rich for _, key in ipairs({unique, after, steps}) do look(key, 'hash', redis.pcall('HEXISTS', key, '')) end
   for _, key in ipairs({schedule, dead, waiters, gone, groups, expiring}) do
     look(key, 'sorted set', redis.pcall('ZCARD', key))

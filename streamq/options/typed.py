@@ -54,6 +54,7 @@ class PolicyOfAny(TypedDict, total=False):
     within: Duration | None
     slots: int | None
     resources: Mapping[str, int] | None
+    logs: LogLevel | None
 
 
 class Policy(PolicyOfAny, total=False):
@@ -62,7 +63,6 @@ class Policy(PolicyOfAny, total=False):
     priority: Priority
     queue: str
     batch: Batch | int | None
-    logs: LogLevel | None
 
 
 class CallOfAny(TypedDict, total=False):

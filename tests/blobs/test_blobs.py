@@ -25,6 +25,7 @@ from streamq import (
 from streamq.blobs.sweep import Sweep
 from streamq.calls import blobs as calls
 from streamq.control.task_info import TaskInfo
+from streamq.errors import RedisError
 from streamq.keys import shard_keys
 from streamq.payloads.blobs import folder
 from streamq.payloads.reading import shown
@@ -165,6 +166,19 @@ async def test_every_end_frees_the_blob(shop: Shop, end: str) -> None:
     await shop.sweep()
     assert (shop.files, shop.book()) == ([], {})
     clean(shop.app)
+
+
+async def test_an_overwritten_list_of_blobs_costs_only_new_ones(shop: Shop) -> None:
+    """A task with a blob ends all the same; one that would have another is refused: it could be removed early."""
+    waiting, key = shop.task.enqueue(BIG), shard_keys("shop", 0).blobs
+    command(shop.url, "SET", key, "x")
+    with pytest.raises(RedisError, match="somebody overwrote it; nothing was written"):
+        shop.task.enqueue(OTHER)
+    async with working(shop.app):
+        assert await waiting.aresult(20) == BIG.upper()
+        assert await shop.task.enqueue("hi").aresult(20) == "HI"
+        assert await shop.task.options(unique=Unique(by=("text",))).enqueue("hi").aresult(20) == "HI"
+    command(shop.url, "DEL", key)
 
 
 async def test_a_missing_blob_is_a_dead_letter_at_once(shop: Shop) -> None:

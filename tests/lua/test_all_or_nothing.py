@@ -308,6 +308,12 @@ def flow_ready(shard: Shard) -> str:
     return FLOW
 
 
+def held_rules(shard: Shard) -> None:
+    """Rules of lanes and unique keys that are held while a process lives that cannot obey them."""
+    rules = {"gate": "{}", "lane": "n", "rich": "1", "unique": Plan(("n",)).stored()}
+    shard.run(producer_calls.register(shard.t, shard.s, "tests:email", rules, {"lanes", "unique"}))
+
+
 def flow_ended(shard: Shard) -> str:
     """The same, when its first node has ended."""
     flow_ready(shard)
@@ -333,6 +339,7 @@ FLOWS: dict[str, Make] = {
     ),
     "flow_advance": after(flow_ended, lambda s: flow_calls.advance(s.s, FLOW, ["0 c"])),
     "flow_release": after(flow_ready, lambda s: flow_calls.release(s.t, s.s, FLOW, "0", [0])),
+    "enforce": after(held_rules, lambda s: producer_calls.enforce(s.t, s.s, ())),
     "flow_step": after(flow_ended, lambda s: flow_calls.step(s.t, s.s, FLOW, "0", ["0 c"])),
     "flow_grow": after(flow_ready, lambda s: flow_calls.grow(s.s, FLOW, 0, 2, 3)),
     "flow_mark": after(flow_of, lambda s: flow_calls.mark(s.s, FLOW, "cancel", note=NOTE)),

@@ -96,7 +96,7 @@ def test_no_hint_stands_for_a_name_that_is_there_and_none_leads_nowhere(owner: s
         ({"singleton": True}, "did you mean 'unique'?"),
         ({"unique_for": 60}, "did you mean 'throttle'?"),
         ({"queue": "mails"}, "@app.task(queue=...)"),
-        ({"routing_key": "mails"}, "--types"),
+        ({"routing_key": "mails"}, "streamq worker --queues"),
         ({"job_id": "a"}, "made by the server; idempotency_key"),
         ({"max_retries": 3}, "did you mean 'max_attempts'? max_attempts counts the first attempt too"),
         ({"lease": 3}, "@app.task(lease=...)"),

@@ -5,6 +5,6 @@ local function blob_drop(letter)
   local fields = letter and letter[4]
   local sound = type(fields) == 'table' and #fields % 2 == 0 and all_text(fields)
   for name in pairs(sound and blob_claims(fields) or {}) do
-    redis.call('ZADD', blobs, 'XX', string.format('%.0f', (clock())), name)
+    redis.pcall('ZADD', blobs, 'XX', string.format('%.0f', (clock())), name)
   end
 end
