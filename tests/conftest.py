@@ -107,8 +107,12 @@ def proxy(tcp: tuple[EmbeddedServer, int]) -> Iterator[Proxy]:
 
 
 def _emptied(url: str) -> Iterator[str]:
-    command(url, "FLUSHALL")
-    command(url, "CONFIG", "SET", "maxmemory", "0")
+    transport = SyncTransport(Address.parse(url))
+    try:
+        for words in (("FLUSHALL",), ("CONFIG", "SET", "maxmemory", "0")):
+            transport.run(Call(None, (), words, lambda reply: reply))
+    finally:
+        transport.close()
     yield url
 
 

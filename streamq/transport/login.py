@@ -7,6 +7,7 @@ Owns the login, which the library does not do: it sends more than the server nee
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,11 @@ CLOSED_AT_ONCE: Final = "the connection was closed before the server replied"
 SILENT: Final = "the server accepted the connection but does not reply"
 NO_REDIS: Final = "the peer is not a Redis server; it sent"
 
+_NAMELESS: Final[dict[str, Any]] = (
+    {"driver_info": None} if find_spec("redis.driver_info") else {"lib_name": None, "lib_version": None}
+)
+"""The library would read its own version from the files of its installation, 2 ms for each connection, to
+tell it to the server; our login does not tell it."""
 _FILES: Final = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}
 _OF_LOGIN: Final = ("username", "password", "db", "client_name")
 _FATAL: Final = ("-NOAUTH", "-WRONGPASS", "-DENIED", "-ERR max number of clients")
@@ -42,6 +48,7 @@ def settings(address: Address) -> dict[str, Any]:
         "socket_timeout": wire.COMMAND_TIMEOUT,
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "health_check_interval": 0,
+        **_NAMELESS,
     }
     if address.kind in ("tcp", "tls"):
         base["socket_keepalive"] = True

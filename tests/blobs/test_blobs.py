@@ -169,7 +169,7 @@ async def test_every_end_frees_the_blob(shop: Shop, end: str) -> None:
 
 
 async def test_an_overwritten_list_of_blobs_costs_only_new_ones(shop: Shop) -> None:
-    """A task with a blob ends all the same; one that would have another is refused: it could be removed early."""
+    """A task with a blob ends all the same; a new one is refused: its blob could be removed early."""
     waiting, key = shop.task.enqueue(BIG), shard_keys("shop", 0).blobs
     command(shop.url, "SET", key, "x")
     with pytest.raises(RedisError, match="somebody overwrote it; nothing was written"):

@@ -33,7 +33,7 @@ async def survives(settings: Settings, folder: Path) -> Run:
 
 async def test_a_single_server(tmp_path: Path) -> None:
     """The promise: an accepted task is never lost while Redis keeps what it acknowledged."""
-    await survives(Settings(SEED, 8.0), tmp_path)
+    await survives(Settings(SEED, 5.0), tmp_path)
 
 
 @pytest.mark.long

@@ -35,7 +35,7 @@ def used(url: str) -> int:
     return int(info.split(b"used_memory:")[1].split(b"\r\n")[0])
 
 
-@pytest.mark.parametrize("number", [20_000, pytest.param(100_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("number", [10_000, pytest.param(100_000, marks=pytest.mark.long)])
 async def test_nothing_grows(url: str, number: int) -> None:
     """Many tasks through, some retried, delayed, cancelled: then every key is accounted for."""
     app = StreamQ("shop", url)

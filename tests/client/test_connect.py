@@ -54,3 +54,15 @@ async def test_connecting_fails_where_nobody_listens() -> None:
         app.connect()
     with pytest.raises(RedisUnavailable):
         await app.aconnect()
+
+
+async def test_a_connection_reads_no_file_of_the_library(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would look its own version up for each of them, which takes longer than all the rest."""
+    app = StreamQ("shop", url)
+    asked: list[str] = []
+    monkeypatch.setattr("importlib.metadata.version", asked.append)
+    app.connect()
+    await app.aconnect()
+    assert asked == []
+    app.close()
+    await app.aclose()

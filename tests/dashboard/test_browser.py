@@ -266,6 +266,7 @@ async def _contexts(browser: Browser) -> list[BrowserContext]:
     ]
 
 
+@pytest.mark.long  # test_pictures looks at all pages
 async def test_text_is_readable_in_light_and_dark_and_fits_a_phone(
     shop: Shop, address: str, browser: Browser
 ) -> None:

@@ -90,7 +90,7 @@ def lite(tmp_path: Path, url: str) -> Project:
     return project(tmp_path, url)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.long)])
 def either(request: pytest.FixtureRequest, tmp_path: Path, url: str) -> Project:
     """The project with each database."""
     if request.param == "sqlite":

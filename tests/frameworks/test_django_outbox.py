@@ -90,7 +90,7 @@ with transaction.atomic():
 
 
 @pytest.mark.parametrize("step", ["before-commit", "before-send", "after-send"])
-@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgres", marks=pytest.mark.long)])
 def test_a_process_that_dies_loses_no_task_and_makes_none_twice(
     request: pytest.FixtureRequest, app: StreamQ, tmp_path: Path, url: str, step: str, database: str
 ) -> None:

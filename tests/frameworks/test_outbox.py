@@ -25,13 +25,13 @@ from streamq.cli import main
 from streamq.outbox import Outbox, outbox_table
 from streamq.outbox.row import new_id, now_ms
 from tests.frameworks.outbox_program import STEPS
-from tests.frameworks.postgres import Postgres
+from tests.frameworks.postgres import Postgres, missing
 from tests.running import until
 
 PROGRAM = Path(__file__).parent / "outbox_program.py"
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=[pytest.param("sqlite", marks=() if missing() else pytest.mark.long), "postgres"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of an empty database of each kind, for a sync engine."""
     if request.param == "sqlite":

@@ -174,7 +174,7 @@ def cpu_ms(shard: Shard) -> float:
     return sum(float(about[f"used_cpu_{kind}_main_thread"]) for kind in ("user", "sys")) * 1000
 
 
-@pytest.fixture(params=[1, 3000], ids=["one lane", "3000 lanes"])
+@pytest.fixture(params=[1, pytest.param(3000, marks=pytest.mark.long)], ids=["one lane", "3000 lanes"])
 def large(request: pytest.FixtureRequest, valkey: EmbeddedServer, url: str) -> Shard:
     """60,000 tasks with slots: most wait, the first thousand are held by a worker."""
     shard = laned(SyncTransport(Address.parse(url)), Rules(lane_running=MANY))

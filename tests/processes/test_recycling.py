@@ -68,6 +68,7 @@ def test_a_process_is_replaced_after_its_tasks_and_the_new_one_is_ready_first(
     clean(jobs)
 
 
+@pytest.mark.long
 def test_a_leak_is_cured_and_neither_a_task_nor_a_process_is_missed(
     jobs: StreamQ, start: Start, tmp_path: Path
 ) -> None:

@@ -21,6 +21,7 @@ from tests.running import wait_until
 KILLS: Final = 8
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_kills_repeat_no_stored_step_and_lose_and_double_no_follow_up(
     jobs: StreamQ, start: Start, worker: Callable[..., subprocess.Popen[bytes]], tmp_path: Path

@@ -63,7 +63,9 @@ def runs(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("size", LARGE)
+@pytest.mark.parametrize(
+    "size", [pytest.param(size, marks=pytest.mark.long if size in (1, LARGE[-1]) else ()) for size in LARGE]
+)
 def test_arguments_and_results_of_any_size_travel(run: Run, size: int) -> None:
     async def main() -> None:
         children = [Child() for _ in range(3)]
