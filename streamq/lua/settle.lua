@@ -134,7 +134,6 @@ if items then
   end
 
   local function end_item(item, how, kept)
-    --rich indexed = item.moved  -- one that never moved is where its id says
     finish(item.id, how, stamp, item.fields and field(item.fields, 'c'), kept)
     --rich if not item.fields or #item.fields == 0 then
     --rich   unique_lost(item.id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from streamq.embedded import EmbeddedServer
@@ -16,6 +16,8 @@ from tests.model.machine import Protocol
 from tests.variant import changed, own_clock
 
 EXAMPLES = int(os.environ.get("STREAMQ_MODEL_EXAMPLES", "20"))
+# To look for the shortest way to a failure takes minutes: the limit of a test would hide what was found.
+PHASES = list(Phase) if "STREAMQ_MODEL_EXAMPLES" in os.environ else [Phase.reuse, Phase.generate]
 
 
 def check(url: str) -> None:
@@ -24,7 +26,7 @@ def check(url: str) -> None:
         run_state_machine_as_test(
             machine,
             settings=settings(
-                max_examples=EXAMPLES, stateful_step_count=50, deadline=None, print_blob=True,
+                max_examples=EXAMPLES, stateful_step_count=50, deadline=None, print_blob=True, phases=PHASES,
                 suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
             ),
         )  # fmt: skip

@@ -18,11 +18,11 @@ local function give_back(claims, id, how)
   end
 end
 
--- A caller that knows that one of these keys has nothing of the task sets its flag to false: one command less.
-local cancelling, expires, waiting, indexed = true, true, true, true
+-- A caller that knows that one of these keys is empty sets its flag to false: one command less for each task.
+local cancelling, expires, waiting = true, true, true
 local function end_task(id, how, stamp, claims, kept)
   if claims then give_back(claims, id, how) end  -- which may look where the task is
-  if indexed then redis.call('HDEL', index, id) end
+  redis.call('HDEL', index, id)
   if cancelling then redis.call('HDEL', cancels, id) end
   if expires then redis.call('ZREM', expiring, id) end
   local awaited = waiting and redis.call('ZREM', waiters, id) == 1
