@@ -148,7 +148,7 @@ async def test_each_attempt_reads_it_and_a_dead_letter_keeps_it(shop: Shop) -> N
 
 @pytest.mark.parametrize("end", ["cancel", "cancel later", "expire", "purge"])
 async def test_every_end_frees_the_blob(shop: Shop, end: str) -> None:
-    options: dict[str, dict[str, Any]] = {"cancel later": {"delay": 60}, "expire": {"expires": 0.05}}
+    options: dict[str, dict[str, Any]] = {"cancel later": {"delay": 60}, "expire": {"expires": 0.001}}
     more = options.get(end, {})
     handle = shop.plain.options(**more).enqueue(BIG)
     assert len(shop.book()) == 1
