@@ -13,14 +13,14 @@ from streamq.calls import lanes as lane_calls
 from streamq.calls import producer as producer_calls
 from streamq.calls.call import Call
 from streamq.doctor.check import Check, warning
-from streamq.features import LANES
+from streamq.features import LANES, UNIQUE
 from streamq.flow import drive
 from streamq.heartbeat import WorkerInfo
 from streamq.keys import TypeKeys
 from streamq.transport.sync_transport import SyncTransport
 
 _SHOWN: Final = 5
-_WORDS: Final = {LANES: "lanes and limits", "unique": "unique keys"}
+_WORDS: Final = {LANES: "lanes and limits", UNIQUE: "unique keys"}
 Ask = Callable[[Call[Any], Callable[[], Any]], Any]
 
 
@@ -40,7 +40,7 @@ def checks(transport: SyncTransport, app: str, types: Iterable[TypeKeys], ask: A
 
 def _held(t: TypeKeys, features: list[str], processes: list[WorkerInfo]) -> Check:
     behind = {one.name: one for feature in features for one in registering.behind(processes, t.type, feature)}
-    names = ", ".join(sorted(behind)[:_SHOWN]) or "none by now"
+    names = ", ".join(sorted(behind)[:_SHOWN]) or "none any more"
     rules = " and ".join(_WORDS[feature] for feature in features if feature in _WORDS)
     return warning(
         f"rules of {t.type}",
