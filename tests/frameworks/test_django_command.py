@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from streamq import StreamQ
 from streamq.cli import COMMANDS
 from tests.frameworks.conftest import home_at
 from tests.frameworks.postgres import Postgres
@@ -79,9 +84,21 @@ class Project:
         return found
 
 
+@cache
+def _migrated() -> Path:
+    """Return a SQLite file with the tables of the site, made once a test process."""
+    folder = Path(tempfile.mkdtemp(prefix="streamq-site-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    Project(folder, "unix:///nowhere.sock").manage("migrate", "--verbosity", "0")
+    return folder / "db.sqlite3"
+
+
 def project(folder: Path, server: str, **more: str) -> Project:
     found = Project(folder, server, **more)
-    found.manage("migrate", "--verbosity", "0")
+    if "SITE_POSTGRES" in more:
+        found.manage("migrate", "--verbosity", "0")
+    else:
+        shutil.copy(_migrated(), folder / "db.sqlite3")
     return found
 
 
@@ -178,11 +195,12 @@ def test_a_connection_that_the_database_closed_is_replaced(
         assert "['SUCCESSFUL', 'SUCCESSFUL']" in printed, printed
 
 
-def test_queues_choose_what_a_worker_serves(lite: Project) -> None:
+def test_queues_choose_what_a_worker_serves(lite: Project, url: str) -> None:
     with lite.running("worker", "--queues", "mail", "--no-reload") as log:
         ready(log)
         lite.shell("mail.enqueue('ada'); add.using(queue_name='mail').enqueue(1); add.enqueue(2)")
-        wait_until(lambda: lite.manage("streamq", "stats", "--json").count('"ready": 1') == 1, 60)
+        stats = StreamQ("site", url).inspector.stats
+        wait_until(lambda: sum(one.ready + one.running for one in stats()) == 1, 60)
     wrong = lite.manage("streamq", "worker", "--queues", "fax", "--no-reload", code=2)
     assert "no queue 'fax'" in wrong
 
