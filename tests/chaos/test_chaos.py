@@ -70,7 +70,9 @@ FORGET: Final = Settings(1, 2, only=("reset",), sabotage="forget", rate=60, drai
     [
         pytest.param(FENCE, {"settled twice", "enqueued twice"}, marks=pytest.mark.long),
         pytest.param(FORGET, {"lost"}, marks=pytest.mark.long),
-        (PROMISES, {"above a limit", "overtaken", "two of a key", "run twice"}),
+        pytest.param(
+            PROMISES, {"above a limit", "overtaken", "two of a key", "run twice"}, marks=pytest.mark.long
+        ),
         pytest.param(SHARES, {"unfair share", "run not cancelled"}, marks=pytest.mark.long),
     ],
     ids=lambda value: getattr(value, "sabotage", ""),
