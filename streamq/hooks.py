@@ -15,7 +15,7 @@ from streamq.errors import UsageError
 from streamq.resources.kinds import made
 
 if TYPE_CHECKING:
-    from streamq.calls.call import Call
+    from streamq.calls.call import AnyCall
     from streamq.context import Context
     from streamq.model.delivery import Delivery
     from streamq.model.outcome import Outcome
@@ -140,7 +140,7 @@ class Hook:
     def attempt_stored(self, task: Delivery, outcome: Outcome, seconds: float | None, at_ms: int) -> None:
         """Observe that the server stored the outcome, which makes it final. at_ms: when the attempt ended."""
 
-    def drain(self, now_ms: int) -> Sequence[Call[Any]]:  # noqa: ARG002 - to be overridden
+    def drain(self, now_ms: int) -> Sequence[AnyCall]:  # noqa: ARG002 - to be overridden
         """Return calls to send to the server; called several times a second in the lease thread."""
         return ()
 

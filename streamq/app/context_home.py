@@ -56,11 +56,13 @@ class ContextHome:
         """Use this server: that of the worker which started this process."""
         self._enqueuer.move(server)
 
-    def follow(self, task: Delivery, before: list[Any], calls: Iterable[Bound[Any]]) -> list[TaskHandle[Any]]:
+    def follow(
+        self, task: Delivery, before: list[Any], calls: Iterable[Bound[object]]
+    ) -> list[TaskHandle[Any]]:
         """Add follow-ups to those before; return their handles."""
         return self._follow_ups.follow(task, before, calls)
 
-    def spawn(self, task: Delivery, before: list[Any], calls: Iterable[Bound[Any]]) -> None:
+    def spawn(self, task: Delivery, before: list[Any], calls: Iterable[Bound[object]]) -> None:
         """Add children of a flow's node to what was enqueued before."""
         self._spawns.spawn(task, before, calls)
 

@@ -47,7 +47,7 @@ class Expand(Expansion, Generic[R]):
         _check_types(self.children)
 
 
-def _calls(listed: Sequence[Any]) -> Sequence[Bound[Any]]:
+def _calls(listed: Sequence[Any]) -> Sequence[Bound[object]]:
     for one in listed:
         if not isinstance(one, Bound):
             raise InvalidArguments(f"{one!r:.80} is not a call: pass task_type.bind(...)")
@@ -56,7 +56,7 @@ def _calls(listed: Sequence[Any]) -> Sequence[Bound[Any]]:
     return listed
 
 
-def _child(call: Bound[Any]) -> Child:
+def _child(call: Bound[object]) -> Child:
     handler = call.handler
     check_child(handler, call)
     return Child(handler.name, call.task)
@@ -67,7 +67,7 @@ def _check_types(children: Sequence[Child]) -> None:
         raise InvalidOption(f"the children of a node are of at most {MOST_TYPES} task types")
 
 
-def check_child(handler: Handler, call: Bound[Any]) -> None:
+def check_child(handler: Handler, call: Bound[object]) -> None:
     """Raise InvalidOption for a call that cannot be a node of a flow as it is meant."""
     name = handler.name
     if call.task.key is not None or handler.lock is not None or '"u' in call.task.joins:
@@ -88,7 +88,7 @@ class Spawns:
         self._registry = registry
         self._lock = threading.Lock()
 
-    def spawn(self, task: Delivery, before: list[Any], calls: Iterable[Bound[Any]]) -> None:
+    def spawn(self, task: Delivery, before: list[Any], calls: Iterable[Bound[object]]) -> None:
         """Check calls and add them to those before. Adds all or none."""
         if not task.node:
             raise UsageError(

@@ -33,16 +33,16 @@ from streamq.registry.handler import Handler
 from streamq.registry.registry import Registry
 
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
 OnError = Literal["fail", "continue"]
-Undo = TaskType[..., Any, Any] | Bound[Any]
+Undo = TaskType[..., Any, Any] | Bound[object]
 """What undoes a node: a task that is called with its result, or a call."""
 
 MOST_STATIC: Final = 10_000
 """The most nodes that are declared one by one."""
 MOST_PARENTS: Final = 1_000
 """The most nodes that one node waits for; a map has any number of children."""
-_NUMBERS: Final = (int, float)
 
 
 class _OutputOf:
@@ -57,7 +57,7 @@ class _OutputOf:
     @overload
     def __get__(self, node: Node[R], owner: object) -> R: ...
 
-    def __get__(self, node: Any, owner: object) -> Any:
+    def __get__(self, node: Node[object] | None, owner: object) -> object:
         return self if node is None else node
 
 
@@ -69,16 +69,16 @@ class _OutcomeOf:
     @overload
     def __get__(self, node: Node[R], owner: object) -> R | Failure: ...
 
-    def __get__(self, node: Any, owner: object) -> Any:
+    def __get__(self, node: Node[object] | None, owner: object) -> object:
         return self if node is None else Output(node.graph, node.number, node.kind, tolerant=True)
 
 
-class Node(Output, Generic[R]):
+class Node(Output, Generic[R_co]):
     """A node of a flow that is being declared. Its `output` stands for what its handler will return."""
 
     __slots__ = ("name",)
 
-    def __init__(self, graph: FlowGraph, number: int, name: str, *, of_map: bool, hint: Any) -> None:
+    def __init__(self, graph: FlowGraph, number: int, name: str, *, of_map: bool, hint: object) -> None:
         super().__init__(graph, number, "map" if of_map else "one", hint=hint)
         self.name: str = name
 
@@ -123,7 +123,7 @@ class FlowGraph:
         call: Bound[R],
         *,
         name: str | None = None,
-        after: Node[Any] | Iterable[Node[Any]] = (),
+        after: Node[object] | Iterable[Node[object]] = (),
         on_error: OnError = "fail",
         undo: Undo | None = None,
     ) -> Node[R]:
@@ -144,7 +144,7 @@ class FlowGraph:
             declared.undo = self._declare_undo(number, declared.name, undo)
         return Node(self, number, declared.name, of_map=False, hint=_result_of(call.handler))
 
-    def _undo_of(self, handler: Handler, undo: Undo) -> Bound[Any]:
+    def _undo_of(self, handler: Handler, undo: Undo) -> Bound[object]:
         """Return the call that undoes a node of this handler."""
         if isinstance(undo, Bound):
             found = undo
@@ -172,7 +172,7 @@ class FlowGraph:
         self._check(found.handler, found, "fail", 0)
         return found
 
-    def _declare_undo(self, number: int, name: str, call: Bound[Any]) -> int:
+    def _declare_undo(self, number: int, name: str, call: Bound[object]) -> int:
         tail = needs.written(dict.fromkeys(_outputs(call), number))
         undo = self._named(None, f"undo-{name}"[:100])
         self._nodes.append(Declared(undo, call.handler, "undo", [], call.task, tail, tolerated=False))
@@ -185,7 +185,7 @@ class FlowGraph:
         *,
         fixed: Mapping[str, object] | None = None,
         name: str | None = None,
-        after: Node[Any] | Iterable[Node[Any]] = (),
+        after: Node[object] | Iterable[Node[object]] = (),
         on_error: OnError = "fail",
     ) -> Node[list[R]]:
         """Add a node that calls a task for each item of a list, or of the list that another node returns: at
@@ -196,7 +196,7 @@ class FlowGraph:
         if argument is None:
             raise InvalidArguments(f"task type {handler.name!r} takes no argument for the items of a map")
         item = Output(self, 0, "item")
-        call = cast("Bound[Any]", task.bind(cast("T", item), **(fixed or {})))
+        call = cast("Bound[object]", task.bind(cast("T", item), **(fixed or {})))
         if isinstance(source, Output):
             items = None
             _fits(source, handler, argument, item=True)
@@ -226,35 +226,35 @@ class FlowGraph:
         duration: Duration,
         *,
         name: str | None = None,
-        after: Node[Any] | Iterable[Node[Any]] = (),
+        after: Node[object] | Iterable[Node[object]] = (),
     ) -> Node[None]:
         """Add a timer: a node that completes so long after the nodes of `after` (seconds, timedelta or "1h").
         It takes no slot. A daemon ends it, about a second late at most. Raises InvalidOption."""
         ms = max(1, round(seconds(duration, "duration") * 1000))
         parents = [one.number for one in self._given(after)]
-        return self._control("sleep", name, parents, {"z": ms}, hint=None)
+        return cast("Node[None]", self._control("sleep", name, parents, {"z": ms}, hint=None))
 
     @overload
     def wait(
         self, signal: str, kind: type[T], *, timeout: Duration | None = None, name: str | None = None,
-        after: Node[Any] | Iterable[Node[Any]] = (), on_error: OnError = "fail",
+        after: Node[object] | Iterable[Node[object]] = (), on_error: OnError = "fail",
     ) -> Node[T]: ...  # fmt: skip
     @overload
     def wait(
         self, signal: str, *, timeout: Duration | None = None, name: str | None = None,
-        after: Node[Any] | Iterable[Node[Any]] = (), on_error: OnError = "fail",
+        after: Node[object] | Iterable[Node[object]] = (), on_error: OnError = "fail",
     ) -> Node[Any]: ...  # fmt: skip
 
     def wait(
         self,
         signal: str,
-        kind: Any = Any,
+        kind: object = Any,
         *,
         timeout: Duration | None = None,
         name: str | None = None,
-        after: Node[Any] | Iterable[Node[Any]] = (),
+        after: Node[object] | Iterable[Node[object]] = (),
         on_error: OnError = "fail",
-    ) -> Node[Any]:
+    ) -> Node[object]:
         """Add a node that completes with a signal of the flow, `handle.signal(name, value)`; the value is its
         output. Each node takes one signal, also one that came before. kind: the type of the value. timeout:
         after which the node fails (seconds, timedelta or "7d"). Raises InvalidOption."""
@@ -270,9 +270,11 @@ class FlowGraph:
         self, one: Node[R], other: Node[T], /, *, name: str | None = None, on_error: OnError = "fail"
     ) -> Node[R | T]: ...
     @overload
-    def first(self, *nodes: Node[Any], name: str | None = None, on_error: OnError = "fail") -> Node[Any]: ...
+    def first(
+        self, *nodes: Node[object], name: str | None = None, on_error: OnError = "fail"
+    ) -> Node[Any]: ...
 
-    def first(self, *nodes: Node[Any], name: str | None = None, on_error: OnError = "fail") -> Node[Any]:
+    def first(self, *nodes: Node[object], name: str | None = None, on_error: OnError = "fail") -> Node[Any]:
         """Add a node that completes with the first of these that does, whose output it has; the others, and
         what runs for them alone, are skipped, and their tasks cancelled. It fails if none of them completes.
         No other node can wait for them. Raises InvalidOption and InvalidArguments."""
@@ -286,7 +288,7 @@ class FlowGraph:
             if waits is not None:
                 racer = self._nodes[number].name
                 raise InvalidOption(f"first(): node {waits!r} waits for {racer!r}, which may be skipped")
-        found: Node[Any] = self._control("first", name, numbers, {}, hint=None, on_error=on_error)
+        found: Node[object] = self._control("first", name, numbers, {}, hint=None, on_error=on_error)
         self._raced |= dict.fromkeys(numbers, found.name)
         return found
 
@@ -297,9 +299,9 @@ class FlowGraph:
         parents: Sequence[int],
         more: Mapping[str, object],
         *,
-        hint: Any,
+        hint: object,
         on_error: OnError = "fail",
-    ) -> Node[Any]:
+    ) -> Node[object]:
         """Add a node without a task."""
         self._check_node(on_error, len(parents))
         number = len(self._nodes)
@@ -310,16 +312,16 @@ class FlowGraph:
         )
         return Node(self, number, named, of_map=False, hint=hint)
 
-    def chain(self, *calls: Bound[Any]) -> Node[Any]:
+    def chain(self, *calls: Bound[object]) -> Node[object]:
         """Add calls that run one after the other; return the node of the last."""
-        node: Node[Any] | None = None
+        node: Node[object] | None = None
         for call in calls:
             node = self.add(call, after=() if node is None else node)
         if node is None:
             raise InvalidArguments("chain() takes at least one call: wf.chain(a.bind(), b.bind())")
         return node
 
-    def group(self, *calls: Bound[R], after: Node[Any] | Iterable[Node[Any]] = ()) -> list[Node[R]]:
+    def group(self, *calls: Bound[R], after: Node[object] | Iterable[Node[object]] = ()) -> list[Node[R]]:
         """Add calls that run side by side; return their nodes. `after=` takes that list."""
         before = self._given(after)
         return [self.add(call, after=before) for call in calls]
@@ -361,7 +363,7 @@ class FlowGraph:
 
     # -- checks ----------------------------------------------------------------------------------------
 
-    def _inputs(self, call: Bound[Any]) -> list[int]:
+    def _inputs(self, call: Bound[object]) -> list[int]:
         """Return the nodes whose outputs a call has as arguments. Raises InvalidOption, InvalidArguments."""
         waits: list[int] = []
         for argument, given in _outputs(call).items():
@@ -392,7 +394,7 @@ class FlowGraph:
             )
         return one
 
-    def _given(self, after: Node[Any] | Iterable[Node[Any]]) -> list[Node[Any]]:
+    def _given(self, after: Node[object] | Iterable[Node[object]]) -> list[Node[object]]:
         listed = [after] if isinstance(after, Node) else list(after)
         for one in listed:
             if not isinstance(one, Node):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -416,7 +418,7 @@ class FlowGraph:
         on_error: OnError,
         kind: NodeKind,
         parents: Mapping[int, None],
-        call: Bound[Any],
+        call: Bound[object],
         outputs: Mapping[str, Output | list[Output]],
     ) -> int:
         self._check(handler, call, on_error, len(parents))
@@ -435,7 +437,7 @@ class FlowGraph:
         )
         return number
 
-    def _check(self, handler: Handler, call: Bound[Any], on_error: str, parents: int) -> None:
+    def _check(self, handler: Handler, call: Bound[object], on_error: str, parents: int) -> None:
         """Raise InvalidOption for a call that cannot be a node as it is meant."""
         name = handler.name
         if self._registry.handlers.get(name) is not handler and handler.app != "":
@@ -493,7 +495,7 @@ class FlowGraph:
         return found
 
 
-def _outputs(call: Bound[Any]) -> Mapping[str, Output | list[Output]]:
+def _outputs(call: Bound[object]) -> Mapping[str, Output | list[Output]]:
     if not isinstance(call, Bound):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidArguments(f"{call!r:.80} is not a call: pass task_type.bind(...)")
     return call.outputs if isinstance(call, BoundNode) else {}

@@ -36,7 +36,7 @@ class _Later:
         return (self.enqueuer or _refuse(bound)).aenqueue(bound)
 
 
-def _refuse(bound: Bound[Any]) -> NoReturn:
+def _refuse(bound: Bound[object]) -> NoReturn:
     raise UsageError(
         f"task type {bound.handler.name!r} is of a TaskSet that no app has included: call app.include(tasks)"
     )

@@ -62,13 +62,13 @@ def new_id() -> UUID:
     return UUID(bytes=bytes(raw))
 
 
-def rows_of(app: StreamQ, calls: Iterable[Bound[Any]]) -> list[Row]:
+def rows_of(app: StreamQ, calls: Iterable[Bound[object]]) -> list[Row]:
     """Return calls as rows. Raises InvalidArguments for a call of another app, and InvalidOption."""
     listed = checked(list(calls), app.registry.name, app.registry.handlers)
     return [_row(app.name, call) for call in listed]
 
 
-def _row(app: str, call: Bound[Any]) -> Row:
+def _row(app: str, call: Bound[object]) -> Row:
     task, now = call.task, now_ms()
     if task.key is not None and task.key.name.startswith(_THROTTLE):
         raise InvalidOption(
@@ -102,7 +102,7 @@ def _unpacked(value: Any) -> bytes | str:
     return value if isinstance(value, str) else b64decode(value[0], validate=True)
 
 
-def call_of(app: StreamQ, row: Row, window_ms: int) -> Bound[Any]:
+def call_of(app: StreamQ, row: Row, window_ms: int) -> Bound[object]:
     """Return the call of a row, under the key of the row unless it has a key of its own. Raises
     DecodeError."""
     try:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from streamq.calls.call import Call
+from streamq.calls.call import AnyCall
 from streamq.errors import UsageError
 from streamq.flow import Ask, Flow
 from streamq.model.task import Accepted, Answer, Conflict, Duplicate, IdempotencyKey, NewTask, Priority
@@ -159,7 +159,7 @@ class _Recorder:
             result: R = end.value
             return result
 
-    def _reply(self, call: Call[Any]) -> AppRecord | None:
+    def _reply(self, call: AnyCall) -> AppRecord | None:
         shards = self._registry.shards
         named = call.script.name if call.script is not None else ""
         return AppRecord(shards, shards) if named == "announce" else None

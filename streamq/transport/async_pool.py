@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from redis import exceptions as lib
 
+from streamq.calls.call import AnyCall
 from streamq.transport import server, wire
 from streamq.transport.async_connect import connect
 from streamq.transport.budget import Budget
 from streamq.transport.faults import ServerChanged
 from streamq.transport.link import Link, serve
 from streamq.transport.topology import Node, Topology
-from streamq.transport.wire import FRESH, AnyCall, NotSent
+from streamq.transport.wire import FRESH, NotSent
 
 
 class AsyncPool:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from redis import exceptions as lib
 
+from streamq.calls.call import AnyCall
 from streamq.transport import server, wire
 from streamq.transport.budget import Budget
 from streamq.transport.sync_connect import connect
 from streamq.transport.sync_link import SyncLink
 from streamq.transport.topology import Node, Topology
-from streamq.transport.wire import FRESH, AnyCall, NotSent
+from streamq.transport.wire import FRESH, NotSent
 
 
 class SyncPool:
