@@ -39,7 +39,7 @@ class FollowUps:
         self._lock = threading.Lock()
 
     def follow(
-        self, task: Delivery, before: list[Any], calls: Iterable[Bound[object]]
+        self, task: Delivery, before: list[object], calls: Iterable[Bound[object]]
     ) -> list[TaskHandle[Any]]:
         """Check calls and add them to those before; return their handles. Adds all or none."""
         listed = checked(list(calls), self._registry.name, self._registry.handlers)

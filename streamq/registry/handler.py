@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from streamq.context import Context, Home
+from streamq.context import AnyHome, Context
 from streamq.convert.arguments import Arguments
 from streamq.convert.converter import Converter
 from streamq.convert.encoding import encode_as
@@ -72,7 +72,7 @@ class Handler:
         """The rule of its tasks' unique keys; None if they have none."""
         self.stated: frozenset[str] = frozenset(stated)
         self.app: str = ""
-        self.home: Home | None = None
+        self.home: AnyHome | None = None
         """What its contexts need of the app; set by the app."""
         self.around: tuple[Callable[[Context], Manager], ...] = NO_HOOKS.attempt
         self.resources: Resources = Resources()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from streamq.context import Home
+from streamq.context import AnyHome
 from streamq.errors import DuplicateTaskType, InvalidOption, UnknownTaskType, UsageError
 from streamq.hooks import NO_HOOKS, Hooks
 from streamq.namespace import DEFAULT_NAMESPACE, Namespace
@@ -74,7 +74,7 @@ class Registry:
         self.resources: Resources = Resources()
         self.pipeline: Pipeline | None = None
         self.blobs: Blobs | None = None
-        self.home_of_contexts: Home | None = None
+        self.home_of_contexts: AnyHome | None = None
         self.record: AppRecord | None = None
         self.record_at: float = 0.0
         self.registered: set[tuple[str, int]] = set()
