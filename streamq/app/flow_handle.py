@@ -7,7 +7,7 @@ by `app.flow_handle(id)`.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import orjson
@@ -206,7 +206,7 @@ class FlowHandle:
     def _result(self, deadline: float | None, node: str | None) -> Flow[Any]:
         yield from self._ended(deadline)
         wanted = yield from self._wanted(node)
-        found: dict[str, Any] = {}
+        found: dict[str, object] = {}
         for name, node_ in wanted.items():
             handler = self._registry.handlers.get(node_.type)
             one = _of_children(node_) if handler is not None and handler.expands else node_
@@ -322,7 +322,7 @@ def _pages(children: Named) -> Iterator[Named]:
         yield children._replace(numbers=children.numbers[n : n + _PAGE])
 
 
-def _decoded(raw: bytes, decode: Any) -> Any:
+def _decoded(raw: bytes, decode: Callable[[bytes], object] | None) -> object:
     data = orjson.loads(raw)
     if decode is not None:
         return decode(raw)

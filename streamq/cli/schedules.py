@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from streamq.cli import target
 from streamq.cli.output import confirmed, write_json, write_lines, write_message, write_pairs, write_table
@@ -176,7 +176,7 @@ def _remove(found: target.Target, args: argparse.Namespace) -> int:
     return OK if done else NOT_FOUND
 
 
-def _said(args: argparse.Namespace, told: dict[str, Any], text: str) -> int:
+def _said(args: argparse.Namespace, told: Mapping[str, object], text: str) -> int:
     if args.json:
         write_json(told)
     else:

@@ -75,9 +75,7 @@ def dashboard(
     )
 
 
-def waiting(
-    find: Callable[[], Queue], why: StreamQError, *, name: str, **options: Any
-) -> Callable[..., object]:
+def waiting(find: Callable[[], Queue], why: StreamQError, *, name: str, **options: Any) -> Callable[..., Any]:
     """Return the dashboard of a queue that does not exist yet: `find` raises StreamQErrors until it does."""
     try:
         from streamq.dashboard.waiting import build  # noqa: PLC0415 - needs an extra
@@ -88,7 +86,7 @@ def waiting(
 
 def several(
     names: Callable[[], Sequence[str]], find: Callable[[str], Queue], **options: Any
-) -> Callable[..., object]:
+) -> Callable[..., Any]:
     """Return the dashboards of several apps of a server, with a switcher: `names` returns the apps, and
     `find` one of them."""
     try:

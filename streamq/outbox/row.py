@@ -78,7 +78,7 @@ def _row(app: str, call: Bound[object]) -> Row:
     due, absolute = task.due, task.absolute
     if due is not None and not absolute and not task.joins:  # a debounce counts from when it is sent
         due, absolute = now + due, True
-    stored: dict[str, Any] = {"digest": envelope.digest(call.handler.name, opened(task.payload)).hex()}
+    stored: dict[str, object] = {"digest": envelope.digest(call.handler.name, opened(task.payload)).hex()}
     if task.priority != "normal":
         stored["priority"] = task.priority
     if due is not None:

@@ -7,7 +7,7 @@ handler. Must not do I/O, nor know how a handler is executed.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from streamq.context import AnyHome
 from streamq.errors import DuplicateTaskType, InvalidOption, UnknownTaskType, UsageError
@@ -156,7 +156,7 @@ class Registry:
         for handler in self.handlers.values():
             self._wrap(handler)
 
-    def declare(self, lifespan: Lifespan[Any]) -> None:
+    def declare(self, lifespan: Lifespan[object]) -> None:
         """Set the lifespan of the app. Raises UsageError if it has another."""
         before = self.resources.lifespan
         if before is not None and not redefinition.redefined(lifespan.function, before.function, again=True):
