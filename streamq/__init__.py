@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from streamq.app.bound_task import Bound as Bound
     from streamq.app.bound_task import Route as Route
     from streamq.app.expand import Expand as Expand
+    from streamq.app.flow_declaration import Undo as Undo
     from streamq.app.flow_graph import FlowGraph as FlowGraph
-    from streamq.app.flow_graph import Node as Node
-    from streamq.app.flow_graph import OnError as OnError
-    from streamq.app.flow_graph import Undo as Undo
     from streamq.app.flow_handle import FlowHandle as FlowHandle
+    from streamq.app.flow_node import Node as Node
+    from streamq.app.flow_node import OnError as OnError
     from streamq.app.handle import TaskHandle as TaskHandle
     from streamq.app.keyed_task import KeyedTask as KeyedTask
     from streamq.app.registrar import Registrar as Registrar
@@ -215,7 +215,9 @@ __all__, _named = lazy.names(__name__, {
     "app.app": ("StreamQ",),
     "app.bound_task": ("Bound",),
     "app.expand": ("Expand",),
-    "app.flow_graph": ("FlowGraph", "Node", "OnError", "Undo"),
+    "app.flow_declaration": ("Undo",),
+    "app.flow_graph": ("FlowGraph",),
+    "app.flow_node": ("Node", "OnError"),
     "app.flow_handle": ("FlowHandle",),
     "app.handle": ("TaskHandle",),
     "app.keyed_task": ("KeyedTask",),

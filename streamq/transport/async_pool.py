@@ -68,14 +68,7 @@ class AsyncPool:
         return link
 
     async def _exchange(
-        self,
-        node: Node,
-        link: Link,
-        call: AnyCall,
-        budget: Budget,
-        asking: bool,
-        *,
-        idle: bool = False,
+        self, node: Node, link: Link, call: AnyCall, budget: Budget, asking: bool, *, idle: bool = False
     ) -> object:
         plain = call.confirm is None
         timeout = budget.first if idle and plain else 0.0

@@ -47,14 +47,7 @@ class SyncPool:
         return self._exchange(node, self.open(node, budget), call, budget, asking)
 
     def _exchange(
-        self,
-        node: Node,
-        link: SyncLink,
-        call: AnyCall,
-        budget: Budget,
-        asking: bool,
-        *,
-        idle: bool = False,
+        self, node: Node, link: SyncLink, call: AnyCall, budget: Budget, asking: bool, *, idle: bool = False
     ) -> object:
         plain = call.confirm is None
         timeout = budget.first if idle and plain else 0.0

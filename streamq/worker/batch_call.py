@@ -25,7 +25,7 @@ class BatchCall:
         self._returned: object = None
         self.handler: Handler = copy.copy(handler)
         self.handler.function = functools.partial(handler.batch_function, list(items))
-        vars(self.handler)["encode_result"] = self._collect
+        self.handler.__dict__["encode_result"] = self._collect
 
     def _collect(self, value: object) -> bytes:
         self._returned = value
