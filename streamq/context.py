@@ -370,7 +370,7 @@ class Context:
 
     async def wait(
         self, signal: str, kind: object = Any, *, timeout: float | timedelta | str | None = None
-    ) -> object:
+    ) -> Any:
         """Wait for a signal, which `handle.signal(name, value)` gives this task; return its value.
 
         If none has come, the attempt ends, uncounted and without a slot, and the handler runs again from its
@@ -389,7 +389,7 @@ class Context:
 
     def wait_sync(
         self, signal: str, kind: object = Any, *, timeout: float | timedelta | str | None = None
-    ) -> object:
+    ) -> Any:
         """Wait for a signal, as `wait` does, in a `def` handler."""
         return self._of_steps().wait_sync(signal, kind, timeout)
 

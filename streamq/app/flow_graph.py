@@ -146,7 +146,7 @@ class FlowGraph:
         name: str | None = None,
         after: Node[object] | Iterable[Node[object]] = (),
         on_error: OnError = "fail",
-    ) -> Node[object]:
+    ) -> Node[Any]:
         """Add a node that completes with a signal of the flow, `handle.signal(name, value)`; the value is its
         output. Each node takes one signal, also one that came before. kind: the type of the value. timeout:
         after which the node fails (seconds, timedelta or "7d"). Raises InvalidOption."""
@@ -198,7 +198,7 @@ class FlowGraph:
         number = self._flow.declare_control(kind, name, parents, more, on_error)
         return Node(self, number, self._flow.nodes[number].name, of_map=False, hint=hint)
 
-    def chain(self, *calls: Bound[object]) -> Node[object]:
+    def chain(self, *calls: Bound[object]) -> Node[Any]:
         """Add calls that run one after the other; return the node of the last."""
         node: Node[object] | None = None
         for call in calls:

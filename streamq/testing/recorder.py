@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from streamq.calls.call import AnyCall
 from streamq.errors import UsageError
@@ -24,7 +24,7 @@ from streamq.shards import AppRecord
 
 if TYPE_CHECKING:
     from streamq.app.app import StreamQ
-    from streamq.app.task_type import AnyTaskType
+    from streamq.app.task_type import TaskType
 
 R = TypeVar("R")
 
@@ -60,7 +60,7 @@ class Recording:
     def __len__(self) -> int:
         return len(self.tasks)
 
-    def of(self, task_type: AnyTaskType | str, **expected: object) -> list[SentTask]:
+    def of(self, task_type: TaskType[..., Any, Any] | str, **expected: object) -> list[SentTask]:
         """Return the tasks of a type that have these arguments and options.
 
         Options are the fields of SentTask; a name that is an argument of the handler is taken for that.
@@ -69,7 +69,7 @@ class Recording:
         name = task_type if isinstance(task_type, str) else task_type.name
         return [task for task in self.tasks if task.type == name and _matches(task, expected)]
 
-    def assert_one(self, task_type: AnyTaskType | str, **expected: object) -> SentTask:
+    def assert_one(self, task_type: TaskType[..., Any, Any] | str, **expected: object) -> SentTask:
         """Return the one task that matches, as `of` does. Raises AssertionError that lists what was sent."""
         found = self.of(task_type, **expected)
         if len(found) != 1:
@@ -78,14 +78,16 @@ class Recording:
             )
         return found[0]
 
-    def assert_none(self, task_type: AnyTaskType | str, **expected: object) -> None:
+    def assert_none(self, task_type: TaskType[..., Any, Any] | str, **expected: object) -> None:
         """Raise AssertionError if a task matches, as `of` does."""
         if found := self.of(task_type, **expected):
             raise AssertionError(
                 self._difference(task_type, expected, f"no task expected, {len(found)} found")
             )
 
-    def _difference(self, task_type: AnyTaskType | str, expected: dict[str, object], said: str) -> str:
+    def _difference(
+        self, task_type: TaskType[..., Any, Any] | str, expected: dict[str, object], said: str
+    ) -> str:
         name = task_type if isinstance(task_type, str) else task_type.name
         wanted = ", ".join(f"{key}={value!r}" for key, value in expected.items())
         sent = "\n".join(f"  {task}" for task in self.tasks) or "  nothing"
