@@ -1,6 +1,6 @@
 """What an app sets on its handlers after their registration.
 
-Owns the attributes and what they are before. Must not set them: `registry` and the task type do.
+Owns the attributes and what they are before. Must not decide what they become: `registry` and `handler` do.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from streamq.resources.declared import Resources
 
 if TYPE_CHECKING:
     from streamq.payloads.blob_store import Blobs
+
+
+Read = Callable[[Delivery], tuple[tuple[object, ...], dict[str, object]]]
 
 
 class AppParts:
@@ -37,7 +40,7 @@ class AppParts:
         """The stages for payloads, results and failures."""
         self.blobs: Blobs | None = None
         """Where its large arguments and results are."""
-        self.read: Callable[[Delivery], tuple[tuple[object, ...], dict[str, object]]] | None = None
+        self.read: Read | None = None
         """As `arguments`, of a delivery, where its payload is more than the JSON of the arguments; None if it
         never is."""
         self.upcasters: dict[int, Upcaster] = {}
@@ -46,3 +49,7 @@ class AppParts:
         """The same for results."""
         self.memo_upcasters: dict[int, MemoUpcaster] = {}
         """The same for the memos of steps; each is called with the name of the step too."""
+
+    def belong(self, app: str, pipeline: Pipeline | None, blobs: Blobs | None, read: Read | None) -> None:
+        """Note the app, its stages and blobs, and how its payloads are read."""
+        self.app, self.pipeline, self.blobs, self.read = app, pipeline, blobs, read

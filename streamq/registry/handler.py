@@ -155,14 +155,13 @@ class Handler(AppParts):
 
     def attach(self, app: str, pipeline: Pipeline | None, blobs: Blobs | None = None) -> None:
         """Make it a handler of this app, which stores through these stages, and what is large in blobs."""
-        self.app, self.pipeline, self.blobs = app, pipeline, blobs
         more = (
             pipeline is not None
             or blobs is not None
             or self.options.version > 1
             or self.options.extra == "ignore"
         )
-        self.read = self._read if more else None
+        self.belong(app, pipeline, blobs, self._read if more else None)
 
     def _read(self, delivery: Delivery) -> tuple[tuple[object, ...], dict[str, object]]:
         about = About(self.app, delivery.type, "payload", most=max(MOST, self.options.max_payload))
