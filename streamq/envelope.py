@@ -95,8 +95,8 @@ def digest(task_type: str, payload: bytes, secret: bytes = b"") -> bytes:
     return blake2b(task_type.encode() + b":" + in_order, digest_size=16, key=secret).digest()
 
 
-_PLAIN: Final = (1, 0, None, None, None, b"", b"", b"", b"", 0, 1, 0, b"")
-"""The rest of a delivery, from `attempt` on, of which the entry holds the payload alone."""
+_PLAIN: Final = tuple(Delivery._field_defaults.values())
+"""What follows the payload in a delivery whose entry holds nothing else."""
 
 
 def decode(task_type: str, shard: int, entry: Entry) -> Delivery:
