@@ -273,7 +273,7 @@ class Context:
     def _at_its_end(self, what: str) -> tuple[AnyHome, list[object]]:
         """Return who takes what the completion of this attempt is to write, and what it has by now."""
         if self._home is None or self._ended:
-            why = "after its handler had returned" if self._ended else "of no app"
+            why = "after its handler had returned" if self._ended else "that belongs to no app"
             raise LookupError(f"{what} in an attempt {why}: nothing would send it")
         if self._follow_ups is None:
             self._follow_ups = []
@@ -410,14 +410,18 @@ class Context:
 
     def _at_home(self) -> AnyHome:
         if self._home is None:
-            raise LookupError("an event was told in an attempt of no app: nothing would send it")
+            raise LookupError(
+                "an event was sent in an attempt that belongs to no app: nothing would publish it"
+            )
         self._told = True
         return self._home
 
     def _of_steps(self) -> StepsOf:
         if self._steps is None or self._steps is True:
             if self._home is None:
-                raise LookupError("a step was made in an attempt of no app: nothing would store it")
+                raise LookupError(
+                    "a step was called in an attempt that belongs to no app: nothing would store it"
+                )
             self._steps = self._home.steps(self._task, self._worker)
         return self._steps
 

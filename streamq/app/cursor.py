@@ -49,12 +49,13 @@ def check(source: object, key: object) -> None:
     """Raise UsageError if the rows of a source cannot be found again."""
     if callable(source) and key is None:
         raise UsageError(
-            "resume: a source that is a function needs key=, which returns the cursor of a row: what the "
-            "function is called with to go on behind that row"
+            "resume: a function as the source needs key=: a function that returns the cursor of a row, which "
+            "the source is called with to continue after that row"
         )
     if not callable(source) and key is not None:
         raise UsageError(
-            "resume: key= is for a source that is a function of the cursor. Rows of an iterable are counted"
+            "resume: key= needs a source that is a function of the cursor. Rows of an iterable are counted: "
+            "leave key= out"
         )
     if not callable(source) and not isinstance(source, Iterable | AsyncIterable):
         raise UsageError(f"resume: {source!r:.80} is neither iterable nor a function of the cursor")

@@ -184,7 +184,7 @@ class Declaration:
             raise InvalidOption(
                 f"a flow has at most {MOST_STATIC:,} nodes that are declared one by one: use a map for "
                 "the same "
-                f"call with many arguments (all in all at most {MOST:,} nodes)"
+                f"call with many arguments (in total at most {MOST:,} nodes)"
             )
 
     def named(self, name: str | None, default: str) -> str:
@@ -214,7 +214,7 @@ class Declaration:
             if len(found) == MOST_CHILDREN:
                 raise PayloadError(f"a map goes over at most {MOST_CHILDREN:,} items: split the list")
             if isinstance(one, Output):
-                raise InvalidArguments("a map goes over one node, or over values: not over a list of nodes")
+                raise InvalidArguments("a map takes one node, or a list of values, but not a list of nodes")
             try:
                 payload = handler.payload((one,), fixed)
             except NamesOutputs as named:

@@ -173,7 +173,7 @@ class FlowGraph:
         numbers = list(dict.fromkeys(one.number for one in self._flow.given(nodes)))
         if len(numbers) < 2:
             raise InvalidArguments(
-                "first() takes two nodes at least: wf.first(wf.wait('go'), wf.sleep('1h'))"
+                "first() takes at least two nodes: wf.first(wf.wait('go'), wf.sleep('1h'))"
             )
         for number in numbers:
             waits = next((one.name for one in self._flow.nodes if number in one.waits), None)

@@ -279,7 +279,7 @@ class FlowHandle:
     def _children(self, node: str) -> Flow[Named]:
         one = yield from self._named(node)
         if one.kind != "map" and not one.children:
-            raise UsageError(f"node {node!r} is no map and has no children: call result(node={node!r})")
+            raise UsageError(f"node {node!r} is not a map, so it has no children: call result(node={node!r})")
         return _of_children(one)
 
     def _read(self, node: str, one: Named) -> Flow[list[Any]]:

@@ -266,14 +266,13 @@ class Steps:
                 "return references"
             )
         return UsageError(
-            f"{name!r} is the name of a step of task {task.id}, and of its wait for a signal: give the step "
-            "another"
+            f"{name!r} names both a step of task {task.id} and a wait for a signal: rename the step"
         )
 
     def _begin(self, name: str, function: Callable[..., object]) -> Converter:
         if not callable(function):
             raise UsageError(
-                f"step {name!r:.80}: {function!r:.80} is not a function: pass it, and its arguments behind it"
+                f"step {name!r:.80}: {function!r:.80} is not a function: pass one, followed by its arguments"
             )
         self._use(name)
         return _converter(function)
@@ -284,8 +283,8 @@ class Steps:
             raise InvalidOption(f"{name!r:.80} is not a name for a step: text of 1 to {_LONGEST_NAME} bytes")
         if name in self._used:
             raise UsageError(
-                f"step {name!r} is used a second time in this attempt: a name stands for one call. Add what "
-                f"differs, as in f'{name} {{n}}'"
+                f"step {name!r} is used a second time in this attempt: each call needs a name of its own. "
+                f"Add what differs, as in f'{name} {{n}}'"
             )
         self._used.add(name)
 
@@ -327,7 +326,7 @@ class Steps:
 def _moment(name: str, memo: bytes) -> int:
     found = memos.wakes_at(memo)
     if found is None:
-        raise DecodeError(f"the memo of {name!r} is that of a step, not of a sleep", reason="memo")
+        raise DecodeError(f"the memo {name!r} was stored by a step, not by a sleep", reason="memo")
     return found
 
 

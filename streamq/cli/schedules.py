@@ -188,7 +188,7 @@ def _moment(text: str, option: str) -> datetime:
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        raise UsageError(f"{option} {text[:80]!r} is no time: write 2027-01-31T09:00Z") from None
+        raise UsageError(f"{option} {text[:80]!r} is not a time: write 2027-01-31T09:00Z") from None
     if found.tzinfo is None:
         raise UsageError(f"{option} {text[:80]!r} has no time zone: write 2027-01-31T09:00Z")
     return found.astimezone(UTC)

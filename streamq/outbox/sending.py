@@ -93,7 +93,8 @@ def _steps(
     for n, row in enumerate(rows):
         if row.created_ms < oldest:
             verdicts[n] = Parked(
-                "older than the window of its key, so it may have been sent: look, then retry or delete it"
+                "older than the window of its key, so it may have been sent already: check, then retry or "
+                "delete it"
             )
             continue
         try:

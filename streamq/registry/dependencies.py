@@ -68,7 +68,7 @@ def of(
         elif found and one.kind is one.POSITIONAL_OR_KEYWORD:
             raise InvalidDependency(
                 f"parameter {one.name!r} follows the dependency {next(iter(found))!r}: put dependencies "
-                "last, or behind a `*`, so that the positions of a call's arguments stay as they are read"
+                "last, or after a `*`, so that positional arguments keep their places"
             )
     return Dependencies(found, is_async=is_async) if found else None
 
@@ -78,7 +78,7 @@ def _check(one: inspect.Parameter, signature: inspect.Signature) -> None:
     if one.kind is one.KEYWORD_ONLY or (one.kind is one.POSITIONAL_OR_KEYWORD and not listed):
         return
     raise InvalidDependency(
-        f"the dependency {one.name!r} is given by name: put it behind the `*` or the `*args` of the handler"
+        f"the dependency {one.name!r} is given by name: put it after the `*` or the `*args` of the handler"
     )
 
 

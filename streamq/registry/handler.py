@@ -217,7 +217,7 @@ class Handler(AppParts):
         bound = {*given, *list(inspect.signature(self.function).parameters)[:count]}
         if missing := [name for name in self._dependencies.names if name not in bound]:
             raise UsageError(
-                f"{self.name}(...) runs the function here, where nobody provides {' and '.join(missing)}: "
+                f"{self.name}(...) runs the function here, where nothing provides {' and '.join(missing)}: "
                 f"pass {'them' if len(missing) > 1 else 'it'}, such as {self.name}(..., {missing[0]}=...)"
             )
 
