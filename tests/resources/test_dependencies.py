@@ -255,7 +255,7 @@ def test_a_dependency_is_no_argument_anywhere(url: str) -> None:
     with recording(app) as sent:
         work.enqueue(2)
         sent.assert_one(work, n=2)
-    with pytest.raises(UsageError, match=r"nobody provides db: pass it, such as work\(\.\.\., db=\.\.\.\)"):
+    with pytest.raises(UsageError, match=r"nothing provides db: pass it, such as work\(\.\.\., db=\.\.\.\)"):
         work(1)
     assert work(1, db="mine") == [1, "a", "mine"]
 
