@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from streamq.app.bound_task import Bound
 from streamq.app.enqueuer import Enqueuer
-from streamq.context import Enqueues
+from streamq.context_protocols import Enqueues
 from streamq.model.delivery import Delivery
 from streamq.registry.registry import Registry
 from streamq.transport.address import Address

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from itertools import islice
 from typing import TypeVar, cast
 
-from streamq.context import Source, SyncSource
+from streamq.context_protocols import Source, SyncSource
 from streamq.errors import Interrupted, UsageError
 
 T = TypeVar("T")

@@ -21,7 +21,7 @@ from streamq.calls import question as question_calls
 from streamq.calls import signals as signal_calls
 from streamq.calls import steps as step_calls
 from streamq.client.signals import about, checked_name
-from streamq.context import Source, SyncSource
+from streamq.context_protocols import Source, SyncSource
 from streamq.convert.converter import Converter
 from streamq.convert.encoding import encode_as
 from streamq.errors import (

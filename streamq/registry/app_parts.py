@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from streamq.context import AnyHome, Context
+from streamq.context import Context
+from streamq.context_protocols import AnyHome
 from streamq.hooks import NO_HOOKS, Manager
 from streamq.model.delivery import Delivery
 from streamq.payloads.pipeline import Pipeline

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from streamq.context import AnyHome
+from streamq.context_protocols import AnyHome
 from streamq.errors import DuplicateTaskType, InvalidOption, UnknownTaskType, UsageError
 from streamq.hooks import NO_HOOKS, Hooks
 from streamq.namespace import DEFAULT_NAMESPACE, Namespace
