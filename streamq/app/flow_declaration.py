@@ -92,8 +92,7 @@ class Declaration:
         if node.tolerated and not allowed and one.kind != "map":
             raise InvalidOption(
                 f"node {node.name!r} has on_error='continue', so there may be a Failure instead of its "
-                "output: "
-                "pass its `outcome`"
+                "output: pass its `outcome`"
             )
 
     def declare(
@@ -183,8 +182,7 @@ class Declaration:
         if len(self.nodes) >= MOST_STATIC:
             raise InvalidOption(
                 f"a flow has at most {MOST_STATIC:,} nodes that are declared one by one: use a map for "
-                "the same "
-                f"call with many arguments (in total at most {MOST:,} nodes)"
+                f"the same call with many arguments (in total at most {MOST:,} nodes)"
             )
 
     def named(self, name: str | None, default: str) -> str:

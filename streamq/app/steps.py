@@ -79,8 +79,7 @@ class Steps:
             return found
         value = function(*args, **kwargs)
         result = cast("R", await value if inspect.isawaitable(value) else value)
-        kept = await self._enqueuer.adrive(self._store(name, self._encoded(name, converter, result)))
-        return result if kept is None else self._decoded(name, converter, kept)
+        return await self._enqueuer.adrive(self._kept(name, converter, result))
 
     def run_sync(
         self, name: str, function: Callable[..., R], args: tuple[object, ...], kwargs: Mapping[str, object]
@@ -96,9 +95,12 @@ class Steps:
         if memo is not None:
             found: R = self._decoded(name, converter, memo)
             return found
-        value = function(*args, **kwargs)
-        kept = self._enqueuer.drive(self._store(name, self._encoded(name, converter, value)))
-        return value if kept is None else self._decoded(name, converter, kept)
+        return self._enqueuer.drive(self._kept(name, converter, function(*args, **kwargs)))
+
+    def _kept(self, name: str, converter: Converter, result: R) -> Flow[R]:
+        """Store the result of a step; return it, or that of an earlier call where there is one."""
+        kept = yield from self._store(name, self._encoded(name, converter, result))
+        return result if kept is None else self._decoded(name, converter, kept)
 
     async def sleep(self, duration: Duration, name: str | None) -> None:
         """Return if the time is over; else raise Suspended."""
