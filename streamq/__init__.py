@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from streamq.app.bound_task import Bound as Bound
     from streamq.app.bound_task import Route as Route
     from streamq.app.expand import Expand as Expand
+    from streamq.app.flow_declaration import Undo as Undo
     from streamq.app.flow_graph import FlowGraph as FlowGraph
-    from streamq.app.flow_graph import Node as Node
-    from streamq.app.flow_graph import OnError as OnError
-    from streamq.app.flow_graph import Undo as Undo
     from streamq.app.flow_handle import FlowHandle as FlowHandle
+    from streamq.app.flow_node import Node as Node
+    from streamq.app.flow_node import OnError as OnError
     from streamq.app.handle import TaskHandle as TaskHandle
     from streamq.app.keyed_task import KeyedTask as KeyedTask
     from streamq.app.registrar import Registrar as Registrar
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from streamq.client.task_event import EventKind as EventKind
     from streamq.client.task_event import TaskEvent as TaskEvent
     from streamq.context import Context as Context
-    from streamq.context import Enqueues as Enqueues
     from streamq.context import get_context as get_context
+    from streamq.context_protocols import Enqueues as Enqueues
     from streamq.control.action_log import Action as Action
     from streamq.control.action_log import Pause as Pause
     from streamq.control.admin import Admin as Admin
@@ -215,7 +215,9 @@ __all__, _named = lazy.names(__name__, {
     "app.app": ("StreamQ",),
     "app.bound_task": ("Bound",),
     "app.expand": ("Expand",),
-    "app.flow_graph": ("FlowGraph", "Node", "OnError", "Undo"),
+    "app.flow_declaration": ("Undo",),
+    "app.flow_graph": ("FlowGraph",),
+    "app.flow_node": ("Node", "OnError"),
     "app.flow_handle": ("FlowHandle",),
     "app.handle": ("TaskHandle",),
     "app.keyed_task": ("KeyedTask",),
@@ -228,7 +230,8 @@ __all__, _named = lazy.names(__name__, {
     "blobs.files": ("FileBlobs",),
     "blobs.redis": ("RedisBlobs",),
     "blobs.s3": ("S3Blobs",),
-    "context": ("Context", "Enqueues", "get_context"),
+    "context": ("Context", "get_context"),
+    "context_protocols": ("Enqueues",),
     "control.action_log": ("Action", "Pause"),
     "control.admin": ("Admin", "AsyncAdmin", "Unlocked", "UnlockResult"),
     "control.dead_letter_actions": ("Resealed",),

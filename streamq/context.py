@@ -1,7 +1,7 @@
 """The context of a running handler: its task, attempt, deadline and worker.
 
-Owns the Context and the variable that carries it. The worker sets it, the user's handler reads it. Must not
-import anything else of streamq: what a handler starts from here goes through the `Home` of its task type.
+Owns the Context and the variable that carries it. The worker sets it, the user's handler reads it. Imports
+nothing of streamq but its protocols: what a handler starts from here goes through the `Home` of its type.
 """
 
 from __future__ import annotations
@@ -10,73 +10,15 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, I
 from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, TypeVar, overload
+
+from streamq.context_protocols import AnyHome, Enqueues, Home, StepsOf, Task
 
 P = ParamSpec("P")
 R = TypeVar("R")
+S = TypeVar("S")
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 Kind = type[T]
-
-
-class Enqueues(Protocol[T_co]):
-    """A call of a task type, not sent yet; its type says which handle it will have."""
-
-    def _enqueued(self) -> T_co: ...
-
-
-class Task(Protocol):
-    """The attributes of a delivery that the context reads."""
-
-    @property
-    def id(self) -> object: ...
-    @property
-    def type(self) -> str: ...
-    @property
-    def attempt(self) -> int: ...
-    @property
-    def lost(self) -> int: ...
-    @property
-    def enqueued_ms(self) -> int: ...
-    @property
-    def scheduled_ms(self) -> int | None: ...
-    @property
-    def fence(self) -> int: ...
-
-
-class Home(Protocol):
-    """What a context needs of the app of its task type."""
-
-    @property
-    def server(self) -> Any:
-        """The server of the app, for another process."""
-
-    def move(self, server: Any) -> None:
-        """Use this server."""
-
-    def follow(self, task: Any, before: list[Any], calls: Iterable[Any]) -> list[Any]:
-        """Check calls and add them as follow-ups to those `before`; return their handles."""
-        ...
-
-    def spawn(self, task: Any, before: list[Any], calls: Iterable[Any]) -> None:
-        """Check calls and add them as children of a flow's node to what was enqueued `before`."""
-
-    def steps(self, task: Any, worker: str) -> Any:
-        """Return the steps of an attempt that has made none yet."""
-
-    def progress(self, task: Any, worker: str, done: float, total: float | None, text: str) -> None:
-        """Publish the progress of an attempt."""
-
-    def emit(self, task: Any, worker: str, value: object) -> None:
-        """Publish a value of an attempt."""
-
-    def log(self, task: Any, worker: str, level: int, logger: str, message: str) -> bool:
-        """Tell a log record of an attempt, if its type shows records of this level; return whether it
-        does."""
-        ...
-
-    def flush(self, task: Any) -> None:
-        """Send what an attempt has published."""
 
 
 class Context:
@@ -91,15 +33,15 @@ class Context:
     """Whether the worker stops: a class attribute, as few attempts live to see it."""
 
     def __init__(
-        self, task: Task, max_attempts: int, deadline: float | None, worker: str, home: Home | None = None
+        self, task: Task, max_attempts: int, deadline: float | None, worker: str, home: AnyHome | None = None
     ) -> None:
         self._task = task
         self._max_attempts = max_attempts
         self._deadline = deadline
         self._worker = worker
         self._home = home
-        self._follow_ups: list[Any] | None = None
-        self._steps: Any = None
+        self._follow_ups: list[object] | None = None
+        self._steps: StepsOf | Literal[True] | None = None  # True: they were made in a child process
         self._told = False
         self._cancelled = False
         self._ended = False
@@ -198,7 +140,7 @@ class Context:
         home, before = self._at_its_end("a follow-up was enqueued")
         return home.follow(self._task, before, calls)
 
-    def spawn(self, *calls: Enqueues[Any]) -> None:
+    def spawn(self, *calls: Enqueues[object]) -> None:
         """Add children to this node of a flow, made with `task_type.bind(...)`: the nodes that wait for it
         wait for them too, and get the result of this one.
 
@@ -208,10 +150,10 @@ class Context:
         home, before = self._at_its_end("a child was spawned")
         home.spawn(self._task, before, calls)
 
-    def _at_its_end(self, what: str) -> tuple[Home, list[Any]]:
+    def _at_its_end(self, what: str) -> tuple[AnyHome, list[object]]:
         """Return who takes what the completion of this attempt is to write, and what it has by now."""
         if self._home is None or self._ended:
-            why = "after its handler had returned" if self._ended else "of no app"
+            why = "after its handler had returned" if self._ended else "that belongs to no app"
             raise LookupError(f"{what} in an attempt {why}: nothing would send it")
         if self._follow_ups is None:
             self._follow_ups = []
@@ -224,7 +166,9 @@ class Context:
     @overload
     async def step(self, name: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 
-    async def step(self, name: str, function: Callable[..., Any], /, *args: object, **kwargs: object) -> Any:
+    async def step(
+        self, name: str, function: Callable[..., Awaitable[R] | R], /, *args: object, **kwargs: object
+    ) -> R:
         """Call a function once for this task, however often the task is tried; return its result.
 
         The result is stored under the name before this returns, and a later attempt gets it without a call.
@@ -236,8 +180,7 @@ class Context:
 
     def step_sync(self, name: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call a function once for this task, as `step` does, in a `def` handler."""
-        result: R = self._of_steps().run_sync(name, function, args, kwargs)
-        return result
+        return self._of_steps().run_sync(name, function, args, kwargs)
 
     async def sleep(self, duration: float | timedelta | str, name: str | None = None) -> None:
         """Go on with this task after a time (seconds, timedelta or "1d"), without a slot until then.
@@ -263,9 +206,10 @@ class Context:
     ) -> AsyncIterator[T]: ...  # fmt: skip
 
     def resume(
-        self, source: Any, *, key: Callable[[Any], object] | None = None,
-        every: float | timedelta | str = 5.0, name: str | None = None,
-    ) -> AsyncIterator[Any]:  # fmt: skip
+        self, source: Callable[[Any], AsyncIterable[T] | Iterable[T]] | AsyncIterable[T] | Iterable[T], *,
+        key: Callable[[T], object] | None = None, every: float | timedelta | str = 5.0,
+        name: str | None = None,
+    ) -> AsyncIterator[T]:  # fmt: skip
         """Iterate over rows so that a later attempt goes on behind the last one that was finished.
 
         source: a function that takes the cursor (None at first) and returns the rows behind it, with `key`,
@@ -274,8 +218,7 @@ class Context:
         process, and when the worker stops: then the attempt ends between two rows, uncounted. name: as of
         a step; default: which resume of the attempt it is.
         """
-        steps: AsyncIterator[Any] = self._of_steps().resume(source, key, every, name, self._stops)
-        return steps
+        return self._of_steps().resume(source, key, every, name, self._stops)
 
     @overload
     def resume_sync(
@@ -288,12 +231,12 @@ class Context:
     ) -> Iterator[T]: ...
 
     def resume_sync(
-        self, source: Any, *, key: Callable[[Any], object] | None = None,
-        every: float | timedelta | str = 5.0, name: str | None = None,
-    ) -> Iterator[Any]:  # fmt: skip
+        self, source: Callable[[Any], Iterable[T]] | Iterable[T], *,
+        key: Callable[[T], object] | None = None, every: float | timedelta | str = 5.0,
+        name: str | None = None,
+    ) -> Iterator[T]:  # fmt: skip
         """Iterate over rows, as `resume` does, in a `def` handler."""
-        steps: Iterator[Any] = self._of_steps().resume_sync(source, key, every, name, self._stops)
-        return steps
+        return self._of_steps().resume_sync(source, key, every, name, self._stops)
 
     def _stops(self) -> bool:
         return self._draining or self._cancelled
@@ -306,7 +249,7 @@ class Context:
     ) -> T: ...
 
     async def wait(
-        self, signal: str, kind: Any = Any, *, timeout: float | timedelta | str | None = None
+        self, signal: str, kind: object = Any, *, timeout: float | timedelta | str | None = None
     ) -> Any:
         """Wait for a signal, which `handle.signal(name, value)` gives this task; return its value.
 
@@ -325,7 +268,7 @@ class Context:
     ) -> T: ...
 
     def wait_sync(
-        self, signal: str, kind: Any = Any, *, timeout: float | timedelta | str | None = None
+        self, signal: str, kind: object = Any, *, timeout: float | timedelta | str | None = None
     ) -> Any:
         """Wait for a signal, as `wait` does, in a `def` handler."""
         return self._of_steps().wait_sync(signal, kind, timeout)
@@ -345,16 +288,20 @@ class Context:
         """
         self._at_home().emit(self._task, self._worker, value)
 
-    def _at_home(self) -> Home:
+    def _at_home(self) -> AnyHome:
         if self._home is None:
-            raise LookupError("an event was told in an attempt of no app: nothing would send it")
+            raise LookupError(
+                "an event was sent in an attempt that belongs to no app: nothing would publish it"
+            )
         self._told = True
         return self._home
 
-    def _of_steps(self) -> Any:
-        if self._steps is None:
+    def _of_steps(self) -> StepsOf:
+        if self._steps is None or self._steps is True:
             if self._home is None:
-                raise LookupError("a step was made in an attempt of no app: nothing would store it")
+                raise LookupError(
+                    "a step was called in an attempt that belongs to no app: nothing would store it"
+                )
             self._steps = self._home.steps(self._task, self._worker)
         return self._steps
 
@@ -380,7 +327,7 @@ class Context:
 # What follows is for the worker; it reads what is none of the handler's business.
 
 
-def end(context: Context) -> list[Any]:
+def end(context: Context) -> list[object]:
     """Take the follow-ups of an attempt whose handler has returned: from now on it gets no more."""
     context._ended = True  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
     return context._follow_ups or []  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
@@ -411,8 +358,9 @@ async def store_cursors(context: Context | None) -> None:
 
 def store_cursors_sync(context: Context) -> None:
     """Store how far the loops of an attempt have come, in a child process."""
-    if context._steps is not None:  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
-        context._steps.flush()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    steps = context._steps  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    if steps is not None and steps is not True:
+        steps.flush()
 
 
 def told(context: Context | None) -> bool:
@@ -427,7 +375,7 @@ def log(context: Context, level: int, logger: str, message: str) -> None:
         context._told = True  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
 
-def at_home(context: Context, home: Home | None, server: Any) -> Context:
+def at_home(context: Context, home: Home[Any, S] | None, server: S | None) -> Context:
     """Return a context that came from another process, at home in this one, with the server of that one."""
     if home is not None and server is not None:
         home.move(server)
@@ -435,7 +383,7 @@ def at_home(context: Context, home: Home | None, server: Any) -> Context:
     return context
 
 
-def carry(context: Context, follow_ups: list[Any], steps: bool) -> None:
+def carry(context: Context, follow_ups: list[object], steps: bool) -> None:
     """Note what the attempt of a context did in another process."""
     context._follow_ups, context._steps = follow_ups, steps or None  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 

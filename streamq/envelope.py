@@ -95,6 +95,10 @@ def digest(task_type: str, payload: bytes, secret: bytes = b"") -> bytes:
     return blake2b(task_type.encode() + b":" + in_order, digest_size=16, key=secret).digest()
 
 
+_PLAIN: Final = tuple(Delivery._field_defaults.values())
+"""What follows the payload in a delivery whose entry holds nothing else."""
+
+
 def decode(task_type: str, shard: int, entry: Entry) -> Delivery:
     """Read a stream entry. Raises DecodeError with a reason (foreign, undecodable), and TooNew if another
     release can read it."""
@@ -105,29 +109,7 @@ def decode(task_type: str, shard: int, entry: Entry) -> Delivery:
     if len(raw) == 2 and raw[0] == b"p":
         # Nearly every task: it has not moved and differs in nothing from its type's policy.
         # Made without the function that fills in defaults, which would cost three times as much.
-        return _new(
-            Delivery,
-            (
-                task_type,
-                shard,
-                place,
-                place,
-                raw[1],
-                1,
-                0,
-                None,
-                None,
-                None,
-                b"",
-                b"",
-                b"",
-                b"",
-                0,
-                1,
-                0,
-                b"",
-            ),
-        )
+        return _new(Delivery, (task_type, shard, place, place, raw[1], *_PLAIN))
     if len(raw) > MOST_VALUES:
         raise DecodeError(f"the entry has {len(raw):,} names and values, the limit is {MOST_VALUES}")
     try:

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from streamq.calls.call import Call
+from streamq.calls.call import AnyCall, Call
 from streamq.stepper import Stepper
 
 if TYPE_CHECKING:
@@ -23,21 +23,21 @@ R = TypeVar("R")
 class Ask(NamedTuple):
     """A call to run; patience: as the transport takes it."""
 
-    call: Call[Any]
+    call: AnyCall
     patience: float | None = None
 
 
 class AskAll(NamedTuple):
     """A call to run on every node that holds data; the answer is a dict by the node's address."""
 
-    call: Call[Any]
+    call: AnyCall
 
 
 class AskNode(NamedTuple):
     """A call to run on one of the nodes that `AskAll` named."""
 
     node: str
-    call: Call[Any]
+    call: AnyCall
 
 
 class Pause(NamedTuple):

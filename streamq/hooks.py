@@ -178,20 +178,20 @@ class Hooks:
         self.attempt: tuple[Callable[[Context], Manager], ...] = implemented(self.all, "around_attempt")
         self.delivery: tuple[Callable[[Delivery, str], AbstractContextManager[object]], ...]
         self.delivery = implemented(self.all, "around_delivery")
-        self.listeners: dict[str, list[Callable[[TaskEnded], Any]]] = {}
+        self.listeners: dict[str, list[Callable[[TaskEnded], object]]] = {}
 
-    def add_around_attempt(self, function: Callable[[Context], Any]) -> None:
+    def add_around_attempt(self, function: Callable[[Context], object]) -> None:
         """Add a generator function around attempts, inside of those before. Raises UsageError."""
         self.attempt = (*self.attempt, _manager("around_attempt", function)[1])
 
-    def add_around_enqueue(self, function: Callable[[Enqueue], Any]) -> None:
+    def add_around_enqueue(self, function: Callable[[Enqueue], object]) -> None:
         """Add a generator function around enqueue calls; an async one is around async calls only."""
         kind, make = _manager("around_enqueue", function)
         if kind == "sync":
             self.enqueue = (*self.enqueue, make)
         self.aenqueue = (*self.aenqueue, make)
 
-    def listen(self, state: str, function: Callable[[TaskEnded], Any]) -> None:
+    def listen(self, state: str, function: Callable[[TaskEnded], object]) -> None:
         """Add a function that is called with outcomes. Raises UsageError."""
         if state not in get_args(TaskEndedState):
             raise UsageError(f"@app.on({state!r}): must be one of {', '.join(get_args(TaskEndedState))}")
@@ -200,7 +200,7 @@ class Hooks:
         self.listeners.setdefault(state, []).append(function)
 
 
-def _manager(name: str, function: Callable[..., Any]) -> tuple[str, Callable[..., Any]]:
+def _manager(name: str, function: Callable[..., object]) -> tuple[str, Callable[..., Any]]:
     """Return whether a generator function is sync or async, and what makes its context manager."""
     if not callable(function) or made(function)[0] not in ("sync", "async"):  # type: ignore[redundant-expr]
         raise UsageError(f"@app.{name}: {function!r:.80} must be a generator function that yields once")

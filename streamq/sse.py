@@ -32,7 +32,7 @@ _BEGIN: Final = "retry: 3000\n\n"
 _SILENCE: Final = ": still running\n\n"
 
 
-def event_stream(handle: Any, *, after: str = "", keep_alive: Duration = "15s") -> Iterator[str]:
+def event_stream(handle: object, *, after: str = "", keep_alive: Duration = "15s") -> Iterator[str]:
     """Return the live events of a task as server-sent events, for Flask and Django under WSGI.
 
     handle: of a task, as `enqueue` or `app.handle(id)` return it. after: the header Last-Event-ID of the
@@ -45,7 +45,7 @@ def event_stream(handle: Any, *, after: str = "", keep_alive: Duration = "15s") 
     return _stream(found, silence)
 
 
-def aevent_stream(handle: Any, *, after: str = "", keep_alive: Duration = "15s") -> AsyncIterator[str]:
+def aevent_stream(handle: object, *, after: str = "", keep_alive: Duration = "15s") -> AsyncIterator[str]:
     """Return the same for FastAPI, Starlette, Litestar, and Django under ASGI. A stream takes no connection
     to the server of its own."""
     found, silence = _checked(handle, after, keep_alive)

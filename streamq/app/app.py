@@ -21,7 +21,7 @@ from streamq.app.keyed_task import KeyedTask
 from streamq.app.queue_access import QueueAccess
 from streamq.app.registrar import Registrar
 from streamq.app.task_set import TaskSet
-from streamq.app.task_type import TaskType
+from streamq.app.task_type import AnyTaskType, TaskType
 from streamq.client.loop_clients import AsyncClients
 from streamq.client.sync_client import Client
 from streamq.convert.encoding import encode
@@ -132,7 +132,7 @@ class StreamQ(Registrar, HookDecorators, QueueAccess):
 
     # -- registering ---------------------------------------------------------------------------------
 
-    def _register(self, handler: Handler) -> TaskType[Any, Any, Any]:
+    def _register(self, handler: Handler) -> AnyTaskType:
         self.registry.add(handler)
         return TaskType(self._enqueuer, handler)
 

@@ -70,7 +70,7 @@ def lock_of(handler: Handler, options: CallOptions) -> Plan | None:
     """Return the unique key rule of a call with options. Raises InvalidOption."""
     if options.version not in (None, handler.options.version) and handler.function is not in_another_program:
         raise InvalidOption(
-            f"version={options.version}: the code of task type {handler.name!r} is here, of version "
+            f"version={options.version}: task type {handler.name!r} is defined in this program, with version "
             f"{handler.options.version}: leave it out"
         )
     own = unique_options(options)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from streamq.app.bound_task import Bound
 from streamq.app.enqueuer import Enqueuer
-from streamq.app.handle import TaskHandle
+from streamq.context_protocols import Enqueues
 from streamq.model.delivery import Delivery
 from streamq.registry.registry import Registry
 from streamq.transport.address import Address
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from streamq.app.follow_ups import FollowUps
     from streamq.app.live import Live
     from streamq.app.steps import Steps
+
+
+T = TypeVar("T")
 
 
 class ContextHome:
@@ -56,11 +59,12 @@ class ContextHome:
         """Use this server: that of the worker which started this process."""
         self._enqueuer.move(server)
 
-    def follow(self, task: Delivery, before: list[Any], calls: Iterable[Bound[Any]]) -> list[TaskHandle[Any]]:
+    def follow(self, task: Delivery, before: list[object], calls: Iterable[Enqueues[T]]) -> list[T]:
         """Add follow-ups to those before; return their handles."""
-        return self._follow_ups.follow(task, before, calls)
+        bound = cast("Iterable[Bound[object]]", calls)  # what is none is refused there
+        return cast("list[T]", self._follow_ups.follow(task, before, bound))
 
-    def spawn(self, task: Delivery, before: list[Any], calls: Iterable[Bound[Any]]) -> None:
+    def spawn(self, task: Delivery, before: list[object], calls: Iterable[Enqueues[object]]) -> None:
         """Add children of a flow's node to what was enqueued before."""
         self._spawns.spawn(task, before, calls)
 

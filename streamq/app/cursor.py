@@ -8,20 +8,28 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any
+from typing import TypeVar, cast
 
+from streamq.context_protocols import Source, SyncSource
 from streamq.errors import Interrupted, UsageError
+
+T = TypeVar("T")
 
 
 class Cursor:
     """The cursor of one loop. name: of its memo. value: of the last finished row, as it will be stored; None
     before the first. every: seconds between two stores."""
 
-    def __init__(self, name: str, value: Any, every: float) -> None:
+    def __init__(self, name: str, value: object, every: float) -> None:
         self.name: str = name
-        self.value: Any = value
+        self.value: object = value
         self._every, self._stored_at = every, time.monotonic()
         self.moved: bool = False
+
+    @property
+    def count(self) -> int:
+        """Return how many rows are finished, where rows are counted: then that is the value."""
+        return cast("int", self.value or 0)
 
     def finish(self, value: object) -> None:
         """Note that the row with this cursor is finished."""
@@ -41,21 +49,22 @@ def check(source: object, key: object) -> None:
     """Raise UsageError if the rows of a source cannot be found again."""
     if callable(source) and key is None:
         raise UsageError(
-            "resume: a source that is a function needs key=, which returns the cursor of a row: what the "
-            "function is called with to go on behind that row"
+            "resume: a function as the source needs key=: a function that returns the cursor of a row, which "
+            "the source is called with to continue after that row"
         )
     if not callable(source) and key is not None:
         raise UsageError(
-            "resume: key= is for a source that is a function of the cursor. Rows of an iterable are counted"
+            "resume: key= needs a source that is a function of the cursor. Rows of an iterable are counted: "
+            "leave key= out"
         )
     if not callable(source) and not isinstance(source, Iterable | AsyncIterable):
         raise UsageError(f"resume: {source!r:.80} is neither iterable nor a function of the cursor")
 
 
-async def arows(source: Any, cursor: Cursor) -> AsyncIterator[Any]:
+async def arows(source: Source[T], cursor: Cursor) -> AsyncIterator[T]:
     """Yield the rows behind a cursor."""
-    found: Any = source(cursor.value) if callable(source) else source
-    skipped: int = 0 if callable(source) else cursor.value or 0
+    found = source(cursor.value) if callable(source) else source
+    skipped = 0 if callable(source) else cursor.count
     if not isinstance(found, AsyncIterable):
         for row in islice(found, skipped, None):
             yield row
@@ -67,17 +76,16 @@ async def arows(source: Any, cursor: Cursor) -> AsyncIterator[Any]:
             yield row
 
 
-def rows(source: Any, cursor: Cursor) -> Iterator[Any]:
+def rows(source: SyncSource[T], cursor: Cursor) -> Iterator[T]:
     """Yield the rows behind a cursor, in a thread."""
     if callable(source):
-        found: Any = source(cursor.value)
-        return iter(found)
-    return islice(source, cursor.value or 0, None)
+        return iter(source(cursor.value))
+    return islice(source, cursor.count, None)
 
 
-def cursor_of(row: object, key: Callable[[Any], object] | None, cursor: Cursor) -> object:
+def cursor_of(row: T, key: Callable[[T], object] | None, cursor: Cursor) -> object:
     """Return the cursor of a row that is finished."""
-    return (cursor.value or 0) + 1 if key is None else key(row)
+    return cursor.count + 1 if key is None else key(row)
 
 
 def interrupted(name: str) -> Interrupted:

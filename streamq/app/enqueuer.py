@@ -267,7 +267,7 @@ class Enqueuer:
         return await await_within((around(call) for around in self._hooks.aenqueue), send)
 
 
-def _names_its_lane(item: Bound[Any]) -> bool:
+def _names_its_lane(item: Bound[object]) -> bool:
     """Return whether a call names its lane, of a type whose code is in another program."""
     return item.handler.function is in_another_program and '"lane"' in item.task.joins
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from streamq.app.batch import checked
 from streamq.app.bound_task import Bound, BoundNode
@@ -47,16 +47,18 @@ class Expand(Expansion, Generic[R]):
         _check_types(self.children)
 
 
-def _calls(listed: Sequence[Any]) -> Sequence[Bound[Any]]:
+def _calls(listed: Iterable[object]) -> list[Bound[object]]:
+    found: list[Bound[object]] = []
     for one in listed:
         if not isinstance(one, Bound):
             raise InvalidArguments(f"{one!r:.80} is not a call: pass task_type.bind(...)")
         if isinstance(one, BoundNode):
             raise InvalidArguments("a child is given values: the output of a flow's node has none yet")
-    return listed
+        found.append(one)
+    return found
 
 
-def _child(call: Bound[Any]) -> Child:
+def _child(call: Bound[object]) -> Child:
     handler = call.handler
     check_child(handler, call)
     return Child(handler.name, call.task)
@@ -67,7 +69,7 @@ def _check_types(children: Sequence[Child]) -> None:
         raise InvalidOption(f"the children of a node are of at most {MOST_TYPES} task types")
 
 
-def check_child(handler: Handler, call: Bound[Any]) -> None:
+def check_child(handler: Handler, call: Bound[object]) -> None:
     """Raise InvalidOption for a call that cannot be a node of a flow as it is meant."""
     name = handler.name
     if call.task.key is not None or handler.lock is not None or '"u' in call.task.joins:
@@ -88,14 +90,14 @@ class Spawns:
         self._registry = registry
         self._lock = threading.Lock()
 
-    def spawn(self, task: Delivery, before: list[Any], calls: Iterable[Bound[Any]]) -> None:
+    def spawn(self, task: Delivery, before: list[object], calls: Iterable[object]) -> None:
         """Check calls and add them to those before. Adds all or none."""
         if not task.node:
             raise UsageError(
                 f"task {task.id} is no node of a flow: nothing would wait for what it spawns. "
                 "Enqueue follow-ups with get_context().enqueue(...)"
             )
-        listed = checked(list(_calls(list(calls))), self._registry.name, self._registry.handlers)
+        listed = checked(_calls(calls), self._registry.name, self._registry.handlers)
         children = [Spawned(_child(call)) for call in listed]
         with self._lock:
             _check_bounds([one for one in before if isinstance(one, Spawned)] + children)

@@ -38,7 +38,9 @@ class FollowUps:
         self._registry, self._enqueuer = registry, enqueuer
         self._lock = threading.Lock()
 
-    def follow(self, task: Delivery, before: list[Any], calls: Iterable[Bound[Any]]) -> list[TaskHandle[Any]]:
+    def follow(
+        self, task: Delivery, before: list[object], calls: Iterable[Bound[object]]
+    ) -> list[TaskHandle[Any]]:
         """Check calls and add them to those before; return their handles. Adds all or none."""
         listed = checked(list(calls), self._registry.name, self._registry.handlers)
         for call in listed:
@@ -56,7 +58,7 @@ class FollowUps:
             for call, local in zip(listed, ids, strict=True)
         ]
 
-    def _check(self, call: Bound[Any], shard: int) -> None:
+    def _check(self, call: Bound[object], shard: int) -> None:
         """Raise InvalidOption for a call that cannot be kept as it is meant."""
         name, route = call.handler.name, call.route
         if call.task.joins or call.handler.lock is not None or call.handler.options.gated:
@@ -76,7 +78,7 @@ class FollowUps:
                 "without it), or enqueue the task with its own `enqueue` or `aenqueue`"
             )
 
-    def _within_hooks(self, calls: Sequence[Bound[Any]], ids: Sequence[str], shard: int) -> list[NewTask]:
+    def _within_hooks(self, calls: Sequence[Bound[object]], ids: Sequence[str], shard: int) -> list[NewTask]:
         """Return the tasks as the hooks around enqueue calls leave them."""
         hooks = self._registry.hooks.enqueue
         tasks = [call.task for call in calls]
@@ -104,7 +106,7 @@ def _by(parent: Delivery, task: NewTask) -> NewTask:
     return task._replace(fields=(*task.fields, (PARENT, str(parent.id).encode())))
 
 
-def _check_bounds(before: Sequence[FollowUp], calls: Sequence[Bound[Any]]) -> None:
+def _check_bounds(before: Sequence[FollowUp], calls: Sequence[Bound[object]]) -> None:
     """Raise PayloadError if these are too many for one attempt."""
     if len(before) + len(calls) > MOST:
         raise PayloadError(

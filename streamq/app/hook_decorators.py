@@ -12,7 +12,7 @@ from streamq.hooks import TaskEnded, TaskEndedState
 from streamq.registry.registry import Registry
 from streamq.resources.declared import DependencyOverrides
 
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., object])
 Listener = TypeVar("Listener", bound=Callable[[TaskEnded], Any])
 
 

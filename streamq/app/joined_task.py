@@ -5,7 +5,7 @@ Owns how the lane and the key of a call determine its task and its shard. Must n
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeVar
 
 from streamq import envelope, joining, locks
 from streamq.app.bound_task import NO_OPTIONS, PLAIN, Bound, Route, in_another_program, lock_of
@@ -18,6 +18,8 @@ from streamq.payloads.ring import index_key
 from streamq.payloads.stage import About
 from streamq.registry.handler import Handler
 
+R = TypeVar("R")
+
 
 def locked(
     handler: Handler,
@@ -26,7 +28,7 @@ def locked(
     lock: Plan,
     payload: bytes,
     secret: bytes,
-) -> Bound[Any]:
+) -> Bound[object]:
     """Return a call that has a unique key."""
     if options is not None and options.idempotency_key is not None:
         if lock.throttle_ms:
@@ -38,7 +40,7 @@ def locked(
     return Bound(handler, task, Route(None, durability or handler.options.durability, name, lock.trailing))
 
 
-def rejoined(bound: Bound[Any], rules: joining.Rules, app: str) -> Bound[Any]:
+def rejoined(bound: Bound[R], rules: joining.Rules, app: str) -> Bound[R]:
     """Return a call by name with the unique key and the lane that the type's policy in Redis asks for. Raises
     UsageError if the arguments cannot be read here."""
     name, task, before = bound.handler.name, bound.task, bound.route or PLAIN
@@ -65,7 +67,7 @@ def _readable(payload: bytes, about: About) -> bytes:
 
 def in_lane(
     handler: Handler, options: CallOptions | None, payload: bytes, task: NewTask, secret: bytes
-) -> Bound[Any]:
+) -> Bound[object]:
     """Return a call of a type with lanes, or one that names its lane: with its lane, and so its shard."""
     options = options or NO_OPTIONS
     _check_lane(handler, options)

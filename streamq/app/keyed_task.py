@@ -60,7 +60,7 @@ class KeyedTask:
             return None
         if found.type != self._type:
             raise UsageError(
-                f"the idempotency key {self._key!r} belongs to task {found}, which is no {self._type!r}"
+                f"the idempotency key {self._key!r} belongs to task {found}, whose type is not {self._type!r}"
             )
         return self._make(str(found))
 

@@ -5,10 +5,10 @@ Owns how a function becomes a handler. Where the handler is kept is up to the su
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
-from streamq.app.task_type import Decorator, TaskType
+from streamq.app.task_type import AnyTaskType, Coro, Decorator, TaskType
 from streamq.options.task import task_options
 from streamq.registry.handler import Handler
 
@@ -22,14 +22,12 @@ R = TypeVar("R")
 class Registrar:
     """Registers handlers."""
 
-    def _register(self, handler: Handler) -> TaskType[Any, Any, Any]:
+    def _register(self, handler: Handler) -> AnyTaskType:
         """Keep a handler and return its task type."""
         raise NotImplementedError
 
     @overload
-    def task(
-        self, function: Callable[P, Coroutine[Any, Any, R]], /
-    ) -> TaskType[P, R, Coroutine[Any, Any, R]]: ...
+    def task(self, function: Callable[P, Coro[R]], /) -> TaskType[P, R, Coro[R]]: ...
     @overload
     def task(self, function: Callable[P, Awaitable[R]], /) -> TaskType[P, R, Awaitable[R]]: ...
     @overload

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
 
 import orjson
 
@@ -21,6 +21,7 @@ from streamq.calls import question as question_calls
 from streamq.calls import signals as signal_calls
 from streamq.calls import steps as step_calls
 from streamq.client.signals import about, checked_name
+from streamq.context_protocols import Source, SyncSource
 from streamq.convert.converter import Converter
 from streamq.convert.encoding import encode_as
 from streamq.errors import (
@@ -41,6 +42,9 @@ from streamq.payloads.stage import About
 from streamq.registry.handler import sized
 from streamq.registry.registry import Registry
 from streamq.registry.upcasting import upcast_value
+
+R = TypeVar("R")
+T = TypeVar("T")
 
 MOST_OF_ONE: Final = 262_144
 """The most bytes of one memo."""
@@ -64,22 +68,22 @@ class Steps:
         self._cursors: list[Cursor] = []
 
     async def run(
-        self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> Any:
+        self, name: str, function: Callable[..., Awaitable[R] | R], args: tuple[object, ...],
+        kwargs: Mapping[str, object],
+    ) -> R:  # fmt: skip
         """Return the memo of a step, or make the call and store its result."""
         converter = self._begin(name, function)
         memo = await self._enqueuer.adrive(self._memo(name))
         if memo is not None:
-            return self._decoded(name, converter, memo)
+            found: R = self._decoded(name, converter, memo)
+            return found
         value = function(*args, **kwargs)
-        if inspect.isawaitable(value):
-            value = await value
-        kept = await self._enqueuer.adrive(self._store(name, self._encoded(name, converter, value)))
-        return value if kept is None else self._decoded(name, converter, kept)
+        result = cast("R", await value if inspect.isawaitable(value) else value)
+        return await self._enqueuer.adrive(self._kept(name, converter, result))
 
     def run_sync(
-        self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> Any:
+        self, name: str, function: Callable[..., R], args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> R:
         """Return the memo of a step, or make the call and store its result, in a thread."""
         blocking.refuse("ctx.step_sync()", "await ctx.step()")
         if inspect.iscoroutinefunction(function):
@@ -89,10 +93,14 @@ class Steps:
         converter = self._begin(name, function)
         memo = self._enqueuer.drive(self._memo(name))
         if memo is not None:
-            return self._decoded(name, converter, memo)
-        value = function(*args, **kwargs)
-        kept = self._enqueuer.drive(self._store(name, self._encoded(name, converter, value)))
-        return value if kept is None else self._decoded(name, converter, kept)
+            found: R = self._decoded(name, converter, memo)
+            return found
+        return self._enqueuer.drive(self._kept(name, converter, function(*args, **kwargs)))
+
+    def _kept(self, name: str, converter: Converter, result: R) -> Flow[R]:
+        """Store the result of a step; return it, or that of an earlier call where there is one."""
+        kept = yield from self._store(name, self._encoded(name, converter, result))
+        return result if kept is None else self._decoded(name, converter, kept)
 
     async def sleep(self, duration: Duration, name: str | None) -> None:
         """Return if the time is over; else raise Suspended."""
@@ -119,12 +127,12 @@ class Steps:
         if left > 0:
             raise Suspended(left / 1000, name)
 
-    async def wait(self, signal: str, kind: Any, timeout: Duration | None) -> Any:
+    async def wait(self, signal: str, kind: object, timeout: Duration | None) -> object:
         """Return the next signal of this name if it has come; else raise Suspended, or SignalTimeout."""
         converter = compile_result(kind)
         return self._received(signal, converter, await self._enqueuer.adrive(self._wait(signal, timeout)))
 
-    def wait_sync(self, signal: str, kind: Any, timeout: Duration | None) -> Any:
+    def wait_sync(self, signal: str, kind: object, timeout: Duration | None) -> object:
         """Return the next signal of this name, as `wait` does, in a thread."""
         blocking.refuse("ctx.wait_sync()", "await ctx.wait()")
         converter = compile_result(kind)
@@ -151,7 +159,7 @@ class Steps:
             raise self._not_stored(name, taken.lost, taken.full)
         raise Suspended(FOR_EVER if taken.left_ms < 0 else taken.left_ms / 1000, name)
 
-    def _received(self, signal: str, converter: Converter, value: bytes) -> Any:
+    def _received(self, signal: str, converter: Converter, value: bytes) -> object:
         try:
             return converter.read(
                 orjson.loads(opened(value, about(self._registry.name, self._task.id, signal)))
@@ -164,9 +172,9 @@ class Steps:
             ) from None
 
     async def resume(
-        self, source: Any, key: Callable[[Any], object] | None, every: Duration, name: str | None,
+        self, source: Source[T], key: Callable[[T], object] | None, every: Duration, name: str | None,
         stops: Callable[[], bool],
-    ) -> AsyncIterator[Any]:  # fmt: skip
+    ) -> AsyncIterator[T]:  # fmt: skip
         """Yield the rows of a source behind the last one that was finished. stops: returns whether the worker
         stops, so that another one is to go on."""
         cursor = await self._enqueuer.adrive(self._cursor(source, key, every, name))
@@ -180,9 +188,9 @@ class Steps:
         await self.aflush()
 
     def resume_sync(
-        self, source: Any, key: Callable[[Any], object] | None, every: Duration, name: str | None,
+        self, source: SyncSource[T], key: Callable[[T], object] | None, every: Duration, name: str | None,
         stops: Callable[[], bool],
-    ) -> Iterator[Any]:  # fmt: skip
+    ) -> Iterator[T]:  # fmt: skip
         """Yield the rows of a source, as `resume` does, in a thread."""
         blocking.refuse("ctx.resume_sync()", "async for row in ctx.resume()")
         cursor = self._enqueuer.drive(self._cursor(source, key, every, name))
@@ -207,9 +215,7 @@ class Steps:
             if cursor.moved:
                 self._enqueuer.drive(self._store_cursor(cursor))
 
-    def _cursor(
-        self, source: Any, key: Callable[[Any], object] | None, every: Duration, name: str | None
-    ) -> Flow[Cursor]:
+    def _cursor(self, source: object, key: object, every: Duration, name: str | None) -> Flow[Cursor]:
         check(source, key)
         interval, name = seconds(every, "every"), name or f"resume {len(self._cursors) + 1}"
         self._use(name)
@@ -262,14 +268,13 @@ class Steps:
                 "return references"
             )
         return UsageError(
-            f"{name!r} is the name of a step of task {task.id}, and of its wait for a signal: give the step "
-            "another"
+            f"{name!r} names both a step of task {task.id} and a wait for a signal: rename the step"
         )
 
-    def _begin(self, name: str, function: Callable[..., Any]) -> Converter:
+    def _begin(self, name: str, function: Callable[..., object]) -> Converter:
         if not callable(function):
             raise UsageError(
-                f"step {name!r:.80}: {function!r:.80} is not a function: pass it, and its arguments behind it"
+                f"step {name!r:.80}: {function!r:.80} is not a function: pass one, followed by its arguments"
             )
         self._use(name)
         return _converter(function)
@@ -280,8 +285,8 @@ class Steps:
             raise InvalidOption(f"{name!r:.80} is not a name for a step: text of 1 to {_LONGEST_NAME} bytes")
         if name in self._used:
             raise UsageError(
-                f"step {name!r} is used a second time in this attempt: a name stands for one call. Add what "
-                f"differs, as in f'{name} {{n}}'"
+                f"step {name!r} is used a second time in this attempt: each call needs a name of its own. "
+                f"Add what differs, as in f'{name} {{n}}'"
             )
         self._used.add(name)
 
@@ -300,7 +305,7 @@ class Steps:
         handler = self._registry.find(self._task.type)
         return 1 if handler is None else handler.options.version
 
-    def _upcast(self, name: str, value: Any, version: int) -> Any:
+    def _upcast(self, name: str, value: object, version: int) -> object:
         """Return a memo as this code would have stored it."""
         handler = self._registry.find(self._task.type)
         if handler is None or version == handler.options.version:
@@ -323,18 +328,18 @@ class Steps:
 def _moment(name: str, memo: bytes) -> int:
     found = memos.wakes_at(memo)
     if found is None:
-        raise DecodeError(f"the memo of {name!r} is that of a step, not of a sleep", reason="memo")
+        raise DecodeError(f"the memo {name!r} was stored by a step, not by a sleep", reason="memo")
     return found
 
 
-def compile_result(kind: Any) -> Converter:
+def compile_result(kind: object) -> Converter:
     """Return the converter of a type."""
     from streamq.convert.compile import result  # noqa: PLC0415 - with the first step
 
     return result(kind)
 
 
-def _converter(function: Callable[..., Any]) -> Converter:
+def _converter(function: Callable[..., object]) -> Converter:
     """Return the converter of what a function returns; untyped where it does not say."""
     try:
         return compile_result(typing.get_type_hints(function, include_extras=True).get("return", Any))

@@ -6,13 +6,13 @@ Owns the types until an app includes them. A set belongs to one app: its types s
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 from streamq.app.bound_task import Bound
 from streamq.app.enqueuer import Enqueuer
 from streamq.app.handle import TaskHandle
 from streamq.app.registrar import Registrar
-from streamq.app.task_type import TaskType
+from streamq.app.task_type import AnyTaskType, TaskType
 from streamq.errors import DuplicateTaskType, UsageError
 from streamq.registry.handler import Handler
 from streamq.registry.redefinition import current_run
@@ -36,7 +36,7 @@ class _Later:
         return (self.enqueuer or _refuse(bound)).aenqueue(bound)
 
 
-def _refuse(bound: Bound[Any]) -> NoReturn:
+def _refuse(bound: Bound[object]) -> NoReturn:
     raise UsageError(
         f"task type {bound.handler.name!r} is of a TaskSet that no app has included: call app.include(tasks)"
     )
@@ -54,7 +54,7 @@ class TaskSet(Registrar):
         where = f"of app {self._app!r}" if self._app else "of no app yet"
         return f"<TaskSet of {len(self._handlers)} task types, {where}>"
 
-    def _register(self, handler: Handler) -> TaskType[Any, Any, Any]:
+    def _register(self, handler: Handler) -> AnyTaskType:
         if self._app:
             raise UsageError(
                 f"task type {handler.name!r}: app {self._app!r} has already included this TaskSet: include "

@@ -6,7 +6,18 @@ Owns the public interface of a task type. Must not send by itself: the enqueuer 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Protocol, TypeVar, Unpack, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    NoReturn,
+    ParamSpec,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    Unpack,
+    overload,
+)
 
 from streamq.app.binding import bound_to, bound_to_outputs
 from streamq.app.bound_task import Bound, lock_of
@@ -24,9 +35,11 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., object])
 A = TypeVar("A")
 C_co = TypeVar("C_co", covariant=True)
+Coro: TypeAlias = Coroutine[Any, Any, R]
+"""What an `async def` returns."""
 
 
 class Sends(Protocol):
@@ -156,26 +169,27 @@ class TaskType(Generic[P, R, C_co]):
         return await self._enqueuer.aenqueue(self.bind(*args, **kwargs))
 
 
+AnyTaskType: TypeAlias = TaskType[..., Any, Any]
+
+
 class Decorator(Protocol):
     """The type of `@app.task(...)` with options: takes an `async def` or a `def`. The handler of a batch
     takes a list of items; its tasks have one argument, the item."""
 
     @overload
     def __call__(
-        self, function: Callable[[list[Item[A]]], Coroutine[Any, Any, None]], /
-    ) -> TaskType[[A], None, Coroutine[Any, Any, None]]: ...
+        self, function: Callable[[list[Item[A]]], Coro[None]], /
+    ) -> TaskType[[A], None, Coro[None]]: ...
     @overload
     def __call__(
-        self, function: Callable[[list[Item[A]]], Coroutine[Any, Any, list[R] | None]], /
-    ) -> TaskType[[A], R, Coroutine[Any, Any, R]]: ...
+        self, function: Callable[[list[Item[A]]], Coro[list[R] | None]], /
+    ) -> TaskType[[A], R, Coro[R]]: ...
     @overload
     def __call__(self, function: Callable[[list[Item[A]]], None], /) -> TaskType[[A], None, None]: ...
     @overload
     def __call__(self, function: Callable[[list[Item[A]]], list[R] | None], /) -> TaskType[[A], R, R]: ...
     @overload
-    def __call__(
-        self, function: Callable[P, Coroutine[Any, Any, R]], /
-    ) -> TaskType[P, R, Coroutine[Any, Any, R]]: ...
+    def __call__(self, function: Callable[P, Coro[R]], /) -> TaskType[P, R, Coro[R]]: ...
     @overload
     def __call__(self, function: Callable[P, Awaitable[R]], /) -> TaskType[P, R, Awaitable[R]]: ...
     @overload

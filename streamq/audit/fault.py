@@ -68,7 +68,7 @@ FAULTS: Final[dict[FaultCode, Kind]] = {
         "requeue or purge them by id or by type, which does not use groups",
     ),
     "changed_score": Kind(
-        "rows of lanes or of groups of dead letters that have a score, and so hide others",
+        "lanes or groups of dead letters with a wrong score, which hides others in the index",
         "I9",
         "set their scores to 0",
     ),
@@ -88,11 +88,11 @@ FAULTS: Final[dict[FaultCode, Kind]] = {
         "a lane that has its turn and may not go", "I9", "looked at it again: it has no turn any more"
     ),
     "missing_timer": Kind(
-        "a lane that waits for a time, and nothing looks at it then", "I9", "set its timer"
+        "a lane that waits for a time, without a timer that would open it then", "I9", "set its timer"
     ),
     "stale_timer": Kind("a timer of a lane that waits for no time", "I9", "removed the timer"),
     "orphaned_halt": Kind(
-        "a lane that a dead letter halts which is not there", "I9", "opened the lane: it goes on"
+        "a lane that is halted by a dead letter that does not exist", "I9", "opened the lane: it goes on"
     ),
     "counters_off": Kind(
         "the counters do not add up",
@@ -145,7 +145,7 @@ FAULTS: Final[dict[FaultCode, Kind]] = {
     "unreclaimed": Kind("deliveries held far beyond their lease", "I9", "", _DAEMON),
     "unpromoted": Kind("due but not promoted", "I9", "", _DAEMON),
     "flow_books_off": Kind(
-        "a flow whose numbers are not those of its nodes",
+        "a flow whose counters do not match its nodes",
         "I8",
         "",
         "cancel it, and start it again: streamq flow cancel ID",
@@ -157,12 +157,12 @@ FAULTS: Final[dict[FaultCode, Kind]] = {
         _DAEMON,
     ),
     "overdue_blobs": Kind(
-        "no task needs them, and nobody removes them from the store",
+        "no task needs them, and they were not removed from the store",
         "I7",
         "",
         "run a worker with the app's blob store, or streamq blobs gc with STREAMQ_BLOBS",
     ),
-    "stuck_flow": Kind("the end of a node that nobody lets its flow go on by", "I6", "", _DAEMON),
+    "stuck_flow": Kind("a node that has ended, but whose flow was not advanced", "I6", "", _DAEMON),
     "unreadable_schedule": Kind(
         "a schedule whose definition or arguments cannot be read",
         "I9",
@@ -171,7 +171,7 @@ FAULTS: Final[dict[FaultCode, Kind]] = {
         "remove it: streamq schedules remove NAME",
     ),
     "unreadable_schedule_state": Kind(
-        "a schedule of which it cannot be read when it runs next",
+        "a schedule whose next run cannot be read",
         "I9",
         "began it anew: its times from now on, its counts from 0",
         "it makes no runs: put it anew, or remove it: streamq schedules remove NAME",
@@ -182,7 +182,7 @@ FAULTS: Final[dict[FaultCode, Kind]] = {
         "forgot the last run: the next one does not look at it",
     ),
     "wrong_due_time": Kind(
-        "a schedule that is due though it rests, or not due though it runs on",
+        "a schedule that is due although it is paused or over, or not due although it is active",
         "I9",
         "wrote its due time anew",
     ),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from streamq.calls.call import Call
+from streamq.calls.call import AnyCall, Call
 from streamq.payloads.blob_store import ListedBlob
 from streamq.transport.address import Address
 from streamq.transport.sync_transport import SyncTransport
@@ -83,7 +83,7 @@ class RedisBlobs:
         return found
 
     def _eval(self, script: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        call: Call[Any] = Call(
+        call: AnyCall = Call(
             None, tuple(keys), ("EVAL", script, len(keys), *keys, *args), lambda reply: reply
         )
         return self._transport.run(call)

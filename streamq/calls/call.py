@@ -6,7 +6,7 @@ Owns the form of a call. Must not run one: `transport` does.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 from streamq import scripts
 from streamq.keys import ShardKeys, TypeKeys
@@ -15,8 +15,23 @@ from streamq.options.task import TaskOptions
 from streamq.stored import moment, number, text
 
 __all__ = [
-    "DEFAULTS", "DEFAULT_LEASE_MS", "FLOW_LIFE_MS", "PRIORITY_OF", "SILENT_MS", "WRITER_MEMORY_MS", "Arg",
-    "Call", "R", "Reply", "all_streams", "build", "moment", "number", "pairs", "text",
+    "DEFAULTS",
+    "DEFAULT_LEASE_MS",
+    "FLOW_LIFE_MS",
+    "PRIORITY_OF",
+    "SILENT_MS",
+    "WRITER_MEMORY_MS",
+    "AnyCall",
+    "Arg",
+    "Call",
+    "R",
+    "Reply",
+    "all_streams",
+    "build",
+    "moment",
+    "number",
+    "pairs",
+    "text",
 ]  # fmt: skip
 
 R = TypeVar("R")
@@ -72,6 +87,10 @@ class Call(NamedTuple, Generic[R]):
         if self.script is None:
             return self.args[0] not in _WRITES
         return self.script.reads or self.script.name in _HARMLESS
+
+
+AnyCall: TypeAlias = Call[Any]
+"""A call whose kind of answer does not matter."""
 
 
 def build(

@@ -12,12 +12,16 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from streamq import environment
 from streamq.cli import COMMANDS, load
 from streamq.errors import StreamQError, UsageError
 from streamq.exit_codes import OK
+
+if TYPE_CHECKING:
+    from streamq.control.inspector import Inspector
+    from streamq.transport.sync_transport import SyncTransport
 
 QUICK: Final = 0.3
 """Seconds for a server to connect, and to respond."""
@@ -83,7 +87,7 @@ def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
 def _completer(action: argparse.Action) -> Any:
     from argcomplete.completers import DirectoriesCompleter, FilesCompleter
 
-    name = action.metavar or action.dest.upper()
+    name = str(action.metavar or action.dest.upper())
     if name in ("FILE", "PATH"):
         return FilesCompleter()
     if name == "FOLDER":
@@ -107,7 +111,7 @@ def _of_server(names: Callable[[_Reach, str | None], list[str]]) -> Callable[...
     return completer
 
 
-def _transport(url: str | None, prefix: str | None) -> Any:
+def _transport(url: str | None, prefix: str | None) -> SyncTransport:
     """Return a transport with short timeouts. Raise UsageError if it would start a server."""
     from streamq.transport.address import Address
     from streamq.transport.sync_transport import SyncTransport
@@ -120,7 +124,7 @@ def _transport(url: str | None, prefix: str | None) -> Any:
     return SyncTransport(replace(address, arguments=address.arguments | quick, seeds=seeds), patience=0)
 
 
-_Reach = Callable[[], Any]
+_Reach = Callable[[], "SyncTransport"]
 
 
 def _apps(connect: _Reach, _: str | None) -> list[str]:
@@ -140,7 +144,7 @@ def _workers(connect: _Reach, app: str | None) -> list[str]:
 def _schedules(connect: _Reach, app: str | None) -> list[str]:
     from streamq.control.schedules import Schedules
 
-    def names(inspector: Any) -> list[str]:
+    def names(inspector: Inspector) -> list[str]:
         listed = Schedules(inspector.transport, inspector.app).all(outcomes=False)
         return [one.name for one in listed]
 
@@ -155,7 +159,7 @@ def _flows(connect: _Reach, app: str | None) -> list[str]:
     )
 
 
-def _of_app(connect: _Reach, app: str | None, names: Callable[[Any], list[str]]) -> list[str]:
+def _of_app(connect: _Reach, app: str | None, names: Callable[[Inspector], list[str]]) -> list[str]:
     """Return names of the app that is meant; none if the server has several and none is named."""
     from streamq.control.inspector import Inspector, apps
 
@@ -170,7 +174,7 @@ def _of_app(connect: _Reach, app: str | None, names: Callable[[Any], list[str]])
     return names(Inspector(transport, known[0])) if len(known) == 1 else []
 
 
-_NAMES: Final[dict[Any, Callable[[_Reach, str | None], list[str]]]] = {
+_NAMES: Final[dict[str, Callable[[_Reach, str | None], list[str]]]] = {
     "TYPE": _types, "WORKER": _workers, "APP": _apps, "SCHEDULE": _schedules,
     "FLOW": _flows,
 }  # fmt: skip

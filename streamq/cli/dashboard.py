@@ -34,6 +34,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (127.0.0.1)")
     parser.add_argument("--port", type=int, default=8675, help="the port to listen on (8675; 0 for any)")
+    _security_options(parser)
+    parser.add_argument(
+        "--trace-url",
+        metavar="URL",
+        help="where traces are shown, with {trace_id} in it (default: STREAMQ_TRACE_URL)",
+    )
+    parser.add_argument("--root-path", default="", help="the path under which a proxy publishes it")
+
+
+def _security_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--auth", action="append", default=[], metavar="HOW", help="a way to log in")
     parser.add_argument("--read-only", action="store_true", help="allow no actions, whatever the role")
     parser.add_argument(
@@ -63,12 +73,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--secure-cookies", action="store_true", help="browsers use TLS to reach it, through a proxy"
     )
-    parser.add_argument(
-        "--trace-url",
-        metavar="URL",
-        help="where traces are shown, with {trace_id} in it (default: STREAMQ_TRACE_URL)",
-    )
-    parser.add_argument("--root-path", default="", help="the path under which a proxy publishes it")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -14,11 +14,11 @@ from typing import Final
 
 from streamq.cli import target
 from streamq.cli.output import confirmed, write_json, write_lines, write_message, write_pairs, write_table
-from streamq.cli.task_signal import json_value
+from streamq.cli.task_signal import exit_code, json_value, signal_arguments
 from streamq.control.flow_pages import FlowPart
 from streamq.control.flows import Flows, path_of
 from streamq.control.formatting import age
-from streamq.exit_codes import FAILED, NOT_FOUND, OK
+from streamq.exit_codes import FAILED, OK
 from streamq.flows import folding
 from streamq.flows.reading import OVER, FlowInfo, FlowState, NodeInfo
 
@@ -58,8 +58,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
             one.add_argument("--no-undo", action="store_true", help="leave what has completed as it is")
             one.add_argument("--yes", action="store_true", help="do not ask for confirmation")
         if verb == "signal":
-            one.add_argument("name", metavar="NAME", help="the signal's name")
-            one.add_argument("value", metavar="JSON", nargs="?", default="null", help="its value (null)")
+            signal_arguments(one)
         if verb == "retry":
             told = "run this node again too, with all that waits for it (also of a flow that has completed)"
             one.add_argument("--start", action="append", default=[], metavar="NODE", help=told)
@@ -104,13 +103,7 @@ def _signal(found: target.Target, flows: Flows, args: argparse.Namespace) -> int
         write_json({"app": found.app, "flow": args.id, "signal": args.name, "answer": answer})
     elif answer in _ANSWERS:
         write_lines(_ANSWERS[answer].format(args.id, args.name))
-    if answer == "unknown":
-        write_message(f"unknown flow {args.id}")
-        return NOT_FOUND
-    if answer == "too late":
-        write_message(f"too late: flow {args.id} is {flows.get(args.id).flow.state}")
-        return FAILED
-    return OK
+    return exit_code(answer, f"flow {args.id}", lambda: flows.get(args.id).flow.state)
 
 
 def _list(found: target.Target, flows: Flows, args: argparse.Namespace) -> int:

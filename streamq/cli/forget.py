@@ -23,12 +23,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     types, found = target.some_types(args), target.find(args)
     names = target.known(found, types)
-    if not confirmed(f"Forget {', '.join(names)} for good?", yes=args.yes):
+    return forget(args, found, names, question="Forget", said="forgot", key="forgotten")
+
+
+def forget(
+    args: argparse.Namespace, found: target.Target, names: list[str], *, question: str, said: str, key: str
+) -> int:
+    """Ask, forget the types, and tell each; return the exit code. key: of the names in the JSON."""
+    if not confirmed(f"{question} {', '.join(names)} for good?", yes=args.yes):
         return FAILED
     for name in names:
         found.admin.forget(name, results=args.results)
         if not args.json:
-            write_lines(f"forgot {name}")
+            write_lines(f"{said} {name}")
     if args.json:
-        write_json({"app": found.app, "forgotten": names})
+        write_json({"app": found.app, key: names})
     return OK

@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from streamq.cli import target
 from streamq.cli.output import confirmed, write_json, write_lines, write_message, write_pairs, write_table
@@ -176,7 +176,7 @@ def _remove(found: target.Target, args: argparse.Namespace) -> int:
     return OK if done else NOT_FOUND
 
 
-def _said(args: argparse.Namespace, told: dict[str, Any], text: str) -> int:
+def _said(args: argparse.Namespace, told: Mapping[str, object], text: str) -> int:
     if args.json:
         write_json(told)
     else:
@@ -188,7 +188,7 @@ def _moment(text: str, option: str) -> datetime:
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        raise UsageError(f"{option} {text[:80]!r} is no time: write 2027-01-31T09:00Z") from None
+        raise UsageError(f"{option} {text[:80]!r} is not a time: write 2027-01-31T09:00Z") from None
     if found.tzinfo is None:
         raise UsageError(f"{option} {text[:80]!r} has no time zone: write 2027-01-31T09:00Z")
     return found.astimezone(UTC)

@@ -1,11 +1,13 @@
 """`streamq task signal ID NAME [JSON]`: give a task the signal that its handler waits for, or will.
 
-Owns the command's options and what it prints. Must not decide anything that `admin` decides.
+Owns the command's options, and what it prints, for `streamq flow signal` too. Must not decide anything that
+`admin` decides.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import Any, Final
 
 import orjson
@@ -30,9 +32,14 @@ def arguments(verbs: Any) -> None:
         "Exit code 3 if the task is unknown, 1 if it has ended.",
     )
     one.add_argument("id", metavar="ID", help="the task's id, as enqueue printed it")
-    one.add_argument("name", metavar="NAME", help="the signal's name")
-    one.add_argument("value", metavar="JSON", nargs="?", default="null", help="its value (null)")
+    signal_arguments(one)
     target.options(one)
+
+
+def signal_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the name and the value of a signal."""
+    parser.add_argument("name", metavar="NAME", help="the signal's name")
+    parser.add_argument("value", metavar="JSON", nargs="?", default="null", help="its value (null)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,11 +50,16 @@ def run(args: argparse.Namespace) -> int:
         write_json({"app": found.app, "id": args.id, "signal": args.name, "answer": answer})
     elif answer in _ANSWERS:
         write_lines(_ANSWERS[answer].format(args.id, args.name))
+    return exit_code(answer, f"task {args.id}", lambda: found.inspector.task(args.id).state)
+
+
+def exit_code(answer: str, receiver: str, state: Callable[[], str]) -> int:
+    """Return the exit code of an answer to a signal, and say why it was not taken."""
     if answer == "unknown":
-        write_message(f"unknown task {args.id}")
+        write_message(f"unknown {receiver}")
         return NOT_FOUND
     if answer == "too late":
-        write_message(f"too late: task {args.id} is {found.inspector.task(args.id).state}")
+        write_message(f"too late: {receiver} is {state()}")
         return FAILED
     return OK
 

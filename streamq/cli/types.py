@@ -10,9 +10,10 @@ from __future__ import annotations
 import argparse
 
 from streamq.cli import target
-from streamq.cli.output import confirmed, write_json, write_lines, write_table
+from streamq.cli.forget import forget
+from streamq.cli.output import write_json, write_table
 from streamq.errors import UsageError
-from streamq.exit_codes import FAILED, OK
+from streamq.exit_codes import OK
 from streamq.stored import count
 
 
@@ -30,7 +31,8 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "retire":
         if not named:
             raise UsageError("name the former name of a task type: streamq types retire NAME")
-        return _retire(args, found, target.known(found, named))
+        names = target.known(found, named)
+        return forget(args, found, names, question="Remove the names", said="retired", key="retired")
     return _list(args, found, target.known(found, named) if named else found.inspector.types())
 
 
@@ -54,16 +56,4 @@ def _list(args: argparse.Namespace, found: target.Target, names: list[str]) -> i
         [[value if value is not None else "-" for value in row.values()] for row in rows],
         empty="no task types",
     )
-    return OK
-
-
-def _retire(args: argparse.Namespace, found: target.Target, names: list[str]) -> int:
-    if not confirmed(f"Remove the names {', '.join(names)} for good?", yes=args.yes):
-        return FAILED
-    for name in names:
-        found.admin.forget(name, results=args.results)
-        if not args.json:
-            write_lines(f"retired {name}")
-    if args.json:
-        write_json({"app": found.app, "retired": names})
     return OK

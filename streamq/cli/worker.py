@@ -39,6 +39,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--resources", metavar="NAME=NUMBER", action="append", default=[],
         help="what a process has for types that need it, such as gpu=2 (may be repeated)",
     )  # fmt: skip
+    _process_options(parser)
+    parser.add_argument(
+        "--with-daemon", action="store_true", help="run the daemon too, for small deployments"
+    )
+    target.server_option(parser)
+    listen.options(parser)
+    log_options(parser)
+
+
+def _process_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--drain-timeout", default="30s", help="time for running tasks to finish at the end (30s)"
     )
@@ -59,12 +69,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recycle-rss", metavar="SIZE", help="replace a process that has grown above this size, such as 1GB"
     )
-    parser.add_argument(
-        "--with-daemon", action="store_true", help="run the daemon too, for small deployments"
-    )
-    target.server_option(parser)
-    listen.options(parser)
-    log_options(parser)
 
 
 def log_options(parser: argparse.ArgumentParser) -> None:

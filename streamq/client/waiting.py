@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 from streamq.calls import listing as listing_calls
 from streamq.calls import producer as producer_calls
 from streamq.calls import question as question_calls
-from streamq.calls.call import Call
+from streamq.calls.call import AnyCall, Call
 from streamq.calls.locate import locate
 from streamq.client.wait_reasons import Surroundings
 from streamq.errors import RedisError, RedisUnavailable
@@ -61,7 +61,7 @@ class Waiting:
         """What wakes the waits, for others that wait for a channel."""
         return self._listener
 
-    async def ask(self, shard: int, calls: Sequence[Call[Any]], patience: float | None = None) -> list[Any]:
+    async def ask(self, shard: int, calls: Sequence[AnyCall], patience: float | None = None) -> list[Any]:
         """Ask about keys of one shard. Raises RedisErrors, at the latest when the patience is over."""
         patience = self._patience if patience is None else patience
         try:
@@ -70,7 +70,7 @@ class Waiting:
         except TimeoutError:
             raise self._no_answer() from None
 
-    async def ask_untimed(self, shard: int, calls: Sequence[Call[Any]], patience: float | None) -> list[Any]:
+    async def ask_untimed(self, shard: int, calls: Sequence[AnyCall], patience: float | None) -> list[Any]:
         """Ask as `ask` does, for callers with a timeout of their own: a silent server is waited for
         longer."""
         return await self._batcher(shard).ask(calls, self._patience if patience is None else patience)
@@ -239,7 +239,7 @@ class _Wait:
             listener.leave(waiter)
         return located
 
-    def _register(self, waiter: ChannelWaiter, *, again: bool) -> list[Call[Any]]:
+    def _register(self, waiter: ChannelWaiter, *, again: bool) -> list[AnyCall]:
         """Return the call that registers for the task's message: before the first look of each subscription,
         and `again` before a look without a message, as a registration expires."""
         if not waiter.subscribed or (waiter.subscribed == self._registered and not again):
@@ -248,7 +248,7 @@ class _Wait:
         wait_ms = round((self.left() + 2 * self._waiting.pause) * 1000)
         return [producer_calls.wait(self._keys, self._local, wait_ms)]
 
-    async def _look(self, before: list[Call[Any]]) -> Located:
+    async def _look(self, before: list[AnyCall]) -> Located:
         calls = [*before, locate(self._keys, self._local)]
         patience = None if self._deadline is None else self.left()
         answers = await self._waiting.ask_untimed(self._keys.shard, calls, patience)

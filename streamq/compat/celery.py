@@ -13,13 +13,25 @@ time limit. Its options are those of `@app.task`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NoReturn, ParamSpec, TypeVar, Unpack, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Generic,
+    Literal,
+    NoReturn,
+    ParamSpec,
+    TypeAlias,
+    TypeVar,
+    Unpack,
+    overload,
+)
 
 from streamq.app.app import StreamQ
 from streamq.app.handle import TaskHandle
-from streamq.app.task_type import TaskType
+from streamq.app.task_type import Coro, TaskType
 from streamq.errors import InvalidOption, UsageError
 from streamq.migration_hints import TABLES, option_hint
 from streamq.model.task import Priority, State
@@ -135,8 +147,8 @@ class SharedTask(Generic[P, R]):
 
     def apply_async(
         self,
-        args: Sequence[Any] | None = None,
-        kwargs: Mapping[str, Any] | None = None,
+        args: Sequence[object] | None = None,
+        kwargs: Mapping[str, object] | None = None,
         *,
         countdown: float | None = None,
         eta: datetime | None = None,
@@ -171,12 +183,15 @@ class SharedTask(Generic[P, R]):
         self._bound = app.task(name=self.name, **self._policy)(self.__wrapped__)
 
 
+AnySharedTask: TypeAlias = SharedTask[..., Any]
+
+
 class _Shared:
     """The app, and the shared tasks that wait for one."""
 
     def __init__(self) -> None:
         self.app: StreamQ | None = None
-        self.tasks: list[SharedTask[Any, Any]] = []
+        self.tasks: list[AnySharedTask] = []
 
     def attach(self, app: StreamQ) -> None:
         if self.app is not None and self.app is not app:
@@ -185,7 +200,7 @@ class _Shared:
         while self.tasks:
             self.tasks.pop(0)._attach(app)  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
 
-    def add(self, task: SharedTask[Any, Any]) -> None:
+    def add(self, task: AnySharedTask) -> None:
         self.tasks.append(task)
         if self.app is not None:
             self.attach(self.app)
@@ -211,20 +226,20 @@ class SharedDecorator:
         self._name, self._policy = name, policy
 
     @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> SharedTask[P, R]: ...
+    def __call__(self, function: Callable[P, Coro[R]], /) -> SharedTask[P, R]: ...
     @overload
     def __call__(self, function: Callable[P, R], /) -> SharedTask[P, R]: ...
 
-    def __call__(self, function: Any, /) -> SharedTask[Any, Any]:
+    def __call__(self, function: Callable[..., object], /) -> AnySharedTask:
         """Define a shared task."""
         name = self._name or f"{function.__module__}.{function.__name__}"
-        task: SharedTask[Any, Any] = SharedTask(function, name, {**_DEFAULTS, **self._policy})
+        task: AnySharedTask = SharedTask(function, name, {**_DEFAULTS, **self._policy})
         _shared.add(task)
         return task
 
 
 @overload
-def shared_task(function: Callable[P, Coroutine[Any, Any, R]], /) -> SharedTask[P, R]: ...
+def shared_task(function: Callable[P, Coro[R]], /) -> SharedTask[P, R]: ...
 @overload
 def shared_task(function: Callable[P, R], /) -> SharedTask[P, R]: ...
 @overload

@@ -58,7 +58,7 @@ def backfill(found: Found, since: int, until: int) -> Flow[int]:
     state, known = found.whole()
     now = yield from ask(question_calls.now(found.keys.schedules))
     if until > now + _CLOCKS_DIFFER_MS:
-        raise InvalidOption("end: lies in the future, whose runs are made when they are due")
+        raise InvalidOption("end: lies in the future: those runs are created when they are due")
     until = min(until, now)
     payload = yield from ask(schedule_calls.payload(found.keys, found.name))
     if payload is None:
@@ -69,7 +69,7 @@ def backfill(found: Found, since: int, until: int) -> Flow[int]:
         raise UsageError(f"more than {MOST:,} runs: backfill a shorter time")
     if known.has_key:
         raise UsageError(
-            f"schedule {found.name!r}: its runs have one unique key, so that of many only one would be made. "
+            f"schedule {found.name!r}: its runs share one unique key, so only one of them would be created. "
             "Put it with .options(unique=False) to backfill it"
         )
     try:

@@ -24,7 +24,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 AsyncSource: TypeAlias = "AsyncTransport | Callable[[], AsyncTransport]"
 """The transport of an event loop, or a function that returns the one of the running loop."""
-Method: TypeAlias = Callable[..., Any]
+Method: TypeAlias = Callable[..., object]
 """A method whose signature is its flow's."""
 
 
@@ -115,7 +115,7 @@ def _documented(flow: Method, returns: str) -> Callable[[Method], Method]:
     return documented
 
 
-def _operations(cls: type) -> Iterator[tuple[str, operation[..., Any] | stepwise[..., Any]]]:
+def _operations(cls: type) -> Iterator[tuple[str, operation[..., object] | stepwise[..., object]]]:
     for name in dir(cls):
         found = inspect.getattr_static(cls, name)
         if isinstance(found, operation | stepwise):

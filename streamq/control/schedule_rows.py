@@ -237,9 +237,9 @@ def completed(app: str, known: Definition, policy: Mapping[str, str], payload: b
 
 def damaged(name: str, why: str) -> ServerError:
     """What is said of a row that cannot be worked with."""
-    return ServerError(f"schedule {name!r}: {why}. Put it anew, or remove it")
+    return ServerError(f"schedule {name!r}: {why}. Put it again, or remove it")
 
 
 def busy(name: str) -> RedisError:
     """What is said where others change a row all the time."""
-    return ServerError(f"schedule {name!r} is changed by others all the time: try again")
+    return ServerError(f"schedule {name!r} was changed by others during each try: try again")

@@ -130,7 +130,7 @@ class Recurring(Facade):
             )
         if task.handler.app not in ("", self._app):
             raise InvalidOption(
-                f"task type {wanted.type!r} is of app {task.handler.app!r}, not of {self._app!r}"
+                f"task type {wanted.type!r} belongs to app {task.handler.app!r}, not to {self._app!r}"
             )
         return self._put(name, wanted, task.task.payload, task.handler)
 
@@ -333,8 +333,8 @@ def _of_call(app: str, rules: Schedule, task: BoundTask) -> Definition:
     placed = route is not None and route.shard_key is not None and "lane" not in joins
     if (new.due is not None and not put_off) or (new.key is not None and not throttled) or placed:
         raise InvalidOption(
-            "the task of a schedule takes no delay, at, shard_key or idempotency_key: its times and place "
-            "are the schedule's"
+            "the task of a schedule takes no delay, at, shard_key or idempotency_key: the "
+            "schedule sets its times and its shard"
         )
     lock, home = (None, None) if route is None else (route.lock, route.shard_key)
     run = joining.of_run(joining.Joined(new, lock, home))

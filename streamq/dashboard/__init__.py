@@ -24,17 +24,10 @@ __all__ = ["Anyone", "Basic", "Bearer", "Header", "LoginLink", "Principal", "Rol
 
 
 def dashboard(
-    app: Queue,
-    *,
-    auth: Auth | Sequence[Auth] | None = None,
-    read_only: bool = False,
-    redact: Sequence[str] = (),
-    hide_payloads: bool = False,
-    hosts: Sequence[str] | None = None,
-    secure_cookies: bool = False,
-    proxies: Sequence[str] = (),
-    trace_url: str | None = None,
-) -> Callable[..., Any]:
+    app: Queue, *, auth: Auth | Sequence[Auth] | None = None, read_only: bool = False,
+    redact: Sequence[str] = (), hide_payloads: bool = False, hosts: Sequence[str] | None = None,
+    secure_cookies: bool = False, proxies: Sequence[str] = (), trace_url: str | None = None,
+) -> Callable[..., Any]:  # fmt: skip
     """Return the dashboard of an app as an ASGI application.
 
     auth: how users log in, and their roles: Basic, Bearer, Header, or a callable (sync or async) that takes
@@ -63,21 +56,12 @@ def dashboard(
     traces = trace_links.check(environment.TRACE_URL.get() if trace_url is None else trace_url)
     entries: tuple[Auth, ...] = (auth,) if callable(auth) else tuple(auth or (_printed_link(),))
     return build(
-        app,
-        auth=entries,
-        read_only=read_only,
-        redact=tuple(redact),
-        hide_payloads=hide_payloads,
-        hosts=hosts,
-        secure_cookies=secure_cookies,
-        proxies=tuple(proxies),
-        trace_url=traces,
-    )
+        app, auth=entries, read_only=read_only, redact=tuple(redact), hide_payloads=hide_payloads,
+        hosts=hosts, secure_cookies=secure_cookies, proxies=tuple(proxies), trace_url=traces,
+    )  # fmt: skip
 
 
-def waiting(
-    find: Callable[[], Queue], why: StreamQError, *, name: str, **options: Any
-) -> Callable[..., object]:
+def waiting(find: Callable[[], Queue], why: StreamQError, *, name: str, **options: Any) -> Callable[..., Any]:
     """Return the dashboard of a queue that does not exist yet: `find` raises StreamQErrors until it does."""
     try:
         from streamq.dashboard.waiting import build  # noqa: PLC0415 - needs an extra
@@ -88,7 +72,7 @@ def waiting(
 
 def several(
     names: Callable[[], Sequence[str]], find: Callable[[str], Queue], **options: Any
-) -> Callable[..., object]:
+) -> Callable[..., Any]:
     """Return the dashboards of several apps of a server, with a switcher: `names` returns the apps, and
     `find` one of them."""
     try:

@@ -85,7 +85,7 @@ class FlowPages:
         return {"map": node, "show": state or "", "children": found, "following_child": following}
 
 
-def _row(one: NodeInfo) -> dict[str, Any]:
+def _row(one: NodeInfo) -> dict[str, object]:
     more = len(one.waits) - WAITS
     return {"node": one, "waits": list(one.waits[:WAITS]), "more": max(0, more)}
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, Final, get_args
+from typing import Final, get_args
 
 from streamq.control.flow_pages import FlowPage, FlowPart
 from streamq.control.inspector import Inspector
@@ -59,30 +59,30 @@ def limit_of(query: Mapping[str, str]) -> int:
     return int(text)
 
 
-def flow(one: FlowInfo, redaction: Redaction) -> dict[str, Any]:
+def flow(one: FlowInfo, redaction: Redaction) -> dict[str, object]:
     """Return a flow. Its key may repeat arguments, so it is hidden if any of these are."""
     key = one.key if redaction.complete or not one.key else HIDDEN
     return {**asdict(one), "key": key}
 
 
-def page(found: FlowPage, redaction: Redaction) -> dict[str, Any]:
+def page(found: FlowPage, redaction: Redaction) -> dict[str, object]:
     """Return a page of a list."""
     return {**asdict(found), "flows": [flow(one, redaction) for one in found.flows]}
 
 
-def part(found: FlowPart, redaction: Redaction) -> dict[str, Any]:
+def part(found: FlowPart, redaction: Redaction) -> dict[str, object]:
     """Return a flow with some of its nodes, without the failure."""
     told = asdict(found)
     del told["failure"], told["stuck"]
     return {**told, "flow": flow(found.flow, redaction)}
 
 
-def failure(failed: Failure | None, inspector: Inspector, redaction: Redaction) -> dict[str, Any] | None:
+def failure(failed: Failure | None, inspector: Inspector, redaction: Redaction) -> dict[str, object] | None:
     """Return why a node failed, redacted: node, task, state, reason, error, and of its last attempt place and
     traceback."""
     if failed is None:
         return None
-    shown: dict[str, Any] = {**asdict(failed), "place": "", "traceback": ""}
+    shown: dict[str, object] = {**asdict(failed), "place": "", "traceback": ""}
     try:
         info = inspector.task(failed.task)
     except InvalidTaskId:  # it never became a task

@@ -183,7 +183,7 @@ def running(task: object) -> RunningTask | None:
     return RunningTask(task["id"], task.get("attempt"), moment(task.get("since_ms")))
 
 
-def schedule(one: ScheduleInfo) -> dict[str, Any]:
+def schedule(one: ScheduleInfo) -> dict[str, object]:
     """A schedule for a page: its next runs and its last in its own zone."""
     return {
         **asdict(one), "local": {ms: _local(ms, one.tz) for ms in (*one.upcoming, one.last_for_ms) if ms},
@@ -222,7 +222,7 @@ def lanes(inspector: Inspector, task_type: str, redaction: Redaction) -> dict[st
     found = inspector.lanes(task_type)
     busiest = sorted(found, key=lambda one: -one.parked)
 
-    def shown(one: LaneInfo) -> dict[str, Any]:
+    def shown(one: LaneInfo) -> dict[str, object]:
         return {**asdict(one), "lane": one.lane if redaction.complete else HIDDEN}
 
     return {

@@ -11,7 +11,7 @@ from typing import Any, Final
 from streamq import registering
 from streamq.calls import lanes as lane_calls
 from streamq.calls import producer as producer_calls
-from streamq.calls.call import Call
+from streamq.calls.call import AnyCall
 from streamq.doctor.check import Check, warning
 from streamq.features import LANES, UNIQUE
 from streamq.flow import drive
@@ -21,7 +21,7 @@ from streamq.transport.sync_transport import SyncTransport
 
 _SHOWN: Final = 5
 _WORDS: Final = {LANES: "lanes and limits", UNIQUE: "unique keys"}
-Ask = Callable[[Call[Any], Callable[[], Any]], Any]
+Ask = Callable[[AnyCall, Callable[[], Any]], Any]
 
 
 def checks(transport: SyncTransport, app: str, types: Iterable[TypeKeys], ask: Ask) -> Iterator[Check]:

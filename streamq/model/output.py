@@ -6,7 +6,7 @@ Owns that value, and how the arguments of a call tell that they have some. Knows
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeGuard
+from typing import Literal, TypeGuard
 
 OutputKind = Literal["one", "map", "item", "failure"]
 
@@ -25,13 +25,13 @@ class Output:
         kind: OutputKind = "one",
         *,
         tolerant: bool = False,
-        hint: Any = None,
+        hint: object = None,
     ) -> None:
         self.graph: object = graph
         self.number: int = number
         self.kind: OutputKind = kind
         self.tolerant: bool = tolerant
-        self.hint: Any = hint
+        self.hint: object = hint
 
 
 class NamesOutputs(Exception):

@@ -1,25 +1,32 @@
 """Build the options of a single call: what `.options(...)` takes.
 
-Owns the rules between options of one call. Does not check single values: see `checks` and `table`.
+Owns the options that only a call has, each with its check and documentation, and the rules between options
+of one call. Those that a policy has too are declared in `task`, with `per_call`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from streamq.errors import InvalidOption
 from streamq.model.delivery import Overrides
 from streamq.model.task import Priority
+from streamq.options import checks
 from streamq.options.checks import IDEMPOTENCY_WINDOW, Durability, reject_unknown
-from streamq.options.table import PER_CALL
+from streamq.options.option import declared, loaded, option, seconds_from
+from streamq.options.task import POLICY
 
 if TYPE_CHECKING:
     from typing import Unpack
 
     from streamq.options.typed import PerCall
     from streamq.options.unique import Unique
+
+
+_label = loaded("placement", "label")
+_lane_name, _cost = loaded("lane", "lane_name"), loaded("lane", "cost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,24 +40,53 @@ class CallOptions:
     cost: for a type with lanes; the lane's name determines its shard.
     """
 
-    delay: float | None = None
-    at_ms: int | None = None
+    # fmt: off
+    delay: float | None = option(
+        None, seconds_from(0.0), "run it later: 90s, 5m, 1h30m", per_call=True, metavar="DURATION",
+    )
+    at_ms: int | None = option(
+        None, checks.moment_ms, "run it at this time: 2027-01-31T09:00Z, 2027-01-31T10:00+01:00",
+        per_call=True, metavar="TIME", name="at",
+    )
     priority: Priority | None = None
     expires: float | None = None
     overrides: Overrides | None = None
-    shard_key: str | None = None
-    idempotency_key: str | None = None
-    window_ms: int = round(IDEMPOTENCY_WINDOW * 1000)
+    shard_key: str | None = option(
+        None, checks.key_text, "tasks with the same key go to the same shard", per_call=True,
+    )
+    idempotency_key: str | None = option(
+        None, checks.key_text, "a name for this task: the same name again enqueues nothing new",
+        per_call=True,
+    )
+    window_ms: int = option(
+        round(IDEMPOTENCY_WINDOW * 1000), checks.window_ms,
+        "how long the name is remembered (default 24h, at most 30d)", per_call=True,
+        metavar="DURATION", name="idempotency_window",
+    )
     durability: Durability | None = None
     unique: Unique | str | bool | None = None
     debounce: float | None = None
     max_wait: float | None = None
     throttle: float | None = None
     trailing: bool | None = None
-    pool: str | None = None
-    lane: str | None = None
-    cost: int | None = None
+    pool: str | None = option(
+        None, checks.or_none(_label), "run it on the workers of this pool: streamq worker --pools eu",
+        "The task has its own queue and limits there.", per_call=True,
+    )
+    lane: str | None = option(
+        None, _lane_name, "the lane it waits in, where its type has lanes", per_call=True,
+    )
+    cost: int | None = option(
+        None, _cost, "what it counts for in its lane's rate and share (default 1)", per_call=True,
+        metavar="NUMBER",
+    )
     version: int | None = None
+    # fmt: on
+
+
+PER_CALL: Final = {
+    name: one for name, one in [*POLICY.items(), *declared(CallOptions, policy=False).items()] if one.per_call
+}
 
 
 def call_options(**given: Unpack[PerCall]) -> CallOptions:

@@ -10,11 +10,12 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Final, Literal, get_args
+from typing import Final, Literal, TypeVar, get_args
 
 from streamq.errors import InvalidOption
 from streamq.model.task import NAME_PATTERN, PRIORITIES, Priority
 
+T = TypeVar("T")
 Duration = float | timedelta | str
 Check = Callable[[object, str], object]
 """Maps a given value and the option's name to the stored value; raises InvalidOption."""
@@ -126,18 +127,20 @@ def whole(value: object, name: str, *, least: int, most: int = MOST) -> int:
     return value
 
 
+def _one_of(known: Iterable[T], value: object, name: str, words: str) -> T:
+    """Return a value that is known, as the known one. words: those, for the error."""
+    for one in known:
+        if value == one:
+            return one
+    raise InvalidOption(f"{name}={value!r:.80}: must be {words}")
+
+
 def priority(value: object, name: str = "priority") -> Priority:
-    for known in PRIORITIES:
-        if value == known:
-            return known
-    raise InvalidOption(f"{name}={value!r:.80}: must be one of {', '.join(PRIORITIES)}")
+    return _one_of(PRIORITIES, value, name, "one of high, normal, low")
 
 
 def durability(value: object, name: str = "durability") -> Durability:
-    for known in DURABILITIES:
-        if value == known:
-            return known
-    raise InvalidOption(f"{name}={value!r:.80}: must be 'master', 'aof' or 'replicas:1' to 'replicas:5'")
+    return _one_of(DURABILITIES, value, name, "'master', 'aof' or 'replicas:1' to 'replicas:5'")
 
 
 def flag(value: object, name: str) -> bool:
@@ -149,10 +152,7 @@ def flag(value: object, name: str) -> bool:
 
 def extra(value: object, name: str = "extra") -> Extra:
     """Return what becomes of unknown arguments. Raises InvalidOption."""
-    for known in EXTRAS:
-        if value == known:
-            return known
-    raise InvalidOption(f"{name}={value!r:.80}: must be one of {', '.join(EXTRAS)}")
+    return _one_of(EXTRAS, value, name, "one of refuse, ignore")
 
 
 def names(value: object, name: str) -> tuple[str, ...]:
@@ -213,17 +213,11 @@ def callable_or_none(value: object, name: str) -> object:
 
 
 def executor(value: object, name: str = "executor") -> Executor:
-    for known in EXECUTORS:
-        if value == known:
-            return known
-    raise InvalidOption(f"{name}={value!r}: must be 'auto', 'thread' or 'process'")
+    return _one_of(EXECUTORS, value, name, "'auto', 'thread' or 'process'")
 
 
 def log_level(value: object, name: str = "logs") -> LogLevel:
-    for known in LOG_LEVELS:
-        if value == known:
-            return known
-    raise InvalidOption(f"{name}={value!r:.80}: must be None, 'debug', 'info', 'warning' or 'error'")
+    return _one_of(LOG_LEVELS, value, name, "None, 'debug', 'info', 'warning' or 'error'")
 
 
 def reject_unknown(given: Iterable[str], known: Iterable[str], what: str) -> None:

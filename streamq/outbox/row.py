@@ -62,13 +62,13 @@ def new_id() -> UUID:
     return UUID(bytes=bytes(raw))
 
 
-def rows_of(app: StreamQ, calls: Iterable[Bound[Any]]) -> list[Row]:
+def rows_of(app: StreamQ, calls: Iterable[Bound[object]]) -> list[Row]:
     """Return calls as rows. Raises InvalidArguments for a call of another app, and InvalidOption."""
     listed = checked(list(calls), app.registry.name, app.registry.handlers)
     return [_row(app.name, call) for call in listed]
 
 
-def _row(app: str, call: Bound[Any]) -> Row:
+def _row(app: str, call: Bound[object]) -> Row:
     task, now = call.task, now_ms()
     if task.key is not None and task.key.name.startswith(_THROTTLE):
         raise InvalidOption(
@@ -78,7 +78,7 @@ def _row(app: str, call: Bound[Any]) -> Row:
     due, absolute = task.due, task.absolute
     if due is not None and not absolute and not task.joins:  # a debounce counts from when it is sent
         due, absolute = now + due, True
-    stored: dict[str, Any] = {"digest": envelope.digest(call.handler.name, opened(task.payload)).hex()}
+    stored: dict[str, object] = {"digest": envelope.digest(call.handler.name, opened(task.payload)).hex()}
     if task.priority != "normal":
         stored["priority"] = task.priority
     if due is not None:
@@ -102,7 +102,7 @@ def _unpacked(value: Any) -> bytes | str:
     return value if isinstance(value, str) else b64decode(value[0], validate=True)
 
 
-def call_of(app: StreamQ, row: Row, window_ms: int) -> Bound[Any]:
+def call_of(app: StreamQ, row: Row, window_ms: int) -> Bound[object]:
     """Return the call of a row, under the key of the row unless it has a key of its own. Raises
     DecodeError."""
     try:

@@ -7,7 +7,7 @@ the same keys.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from streamq.app.app import StreamQ
 from streamq.app.bound_task import Bound
@@ -85,15 +85,16 @@ async def asend(app: StreamQ, rows: Sequence[Row], window_ms: int) -> list[Verdi
 
 def _steps(
     app: StreamQ, rows: Sequence[Row], window_ms: int
-) -> Generator[list[Bound[Any]], StreamQError | None, list[Verdict]]:
+) -> Generator[list[Bound[object]], StreamQError | None, list[Verdict]]:
     """Yield calls to send together, and take the error of each sending; return the verdicts."""
     verdicts: dict[int, Verdict] = {}
-    calls: dict[int, Bound[Any]] = {}
+    calls: dict[int, Bound[object]] = {}
     oldest = now_ms() - window_ms
     for n, row in enumerate(rows):
         if row.created_ms < oldest:
             verdicts[n] = Parked(
-                "older than the window of its key, so it may have been sent: look, then retry or delete it"
+                "older than the window of its key, so it may have been sent already: check, then retry or "
+                "delete it"
             )
             continue
         try:

@@ -59,14 +59,14 @@ class Outbox(Relay):
 
     # -- writing -----------------------------------------------------------------------------------------
 
-    def add(self, session: Session | AsyncSession | Connection, call: Bound[Any]) -> KeyedTask:
+    def add(self, session: Session | AsyncSession | Connection, call: Bound[object]) -> KeyedTask:
         """Add a call to the transaction of a session or a connection; return its task, which exists after the
         commit. Sends nothing now, and is the same for an AsyncSession. Raises InvalidOption and
         UsageError."""
         return self.add_many(session, [call])[0]
 
     def add_many(
-        self, session: Session | AsyncSession | Connection, calls: Iterable[Bound[Any]]
+        self, session: Session | AsyncSession | Connection, calls: Iterable[Bound[object]]
     ) -> list[KeyedTask]:
         """Add calls, as `add` does; return their tasks in order."""
         rows = rows_of(self._app, calls)
@@ -88,7 +88,7 @@ class Outbox(Relay):
         self._watch(plain, [row.id for row in rows])
         return self._tasks(rows)
 
-    async def aadd(self, connection: AsyncConnection, *calls: Bound[Any]) -> list[KeyedTask]:
+    async def aadd(self, connection: AsyncConnection, *calls: Bound[object]) -> list[KeyedTask]:
         """Add calls to the transaction of an AsyncConnection; return their tasks in order."""
         rows = rows_of(self._app, calls)
         if rows:

@@ -21,7 +21,7 @@ ITEM: Final = "item"
 """The name of the one argument of a task."""
 
 
-def one_by_one(function: Callable[..., Any], *, is_async: bool) -> Callable[..., Any]:
+def one_by_one(function: Callable[..., Any], *, is_async: bool) -> Callable[..., object]:
     """Return a function that calls the handler with a batch of one, and returns its result."""
 
     @functools.wraps(function)
@@ -108,35 +108,35 @@ def _argument(hint: object) -> object:
 class NoHome:
     """The home of the contexts of batches: an attempt has many tasks, so what is of one has no place."""
 
-    server: Any = None
+    server: None = None
 
-    def move(self, server: Any) -> None:
+    def move(self, server: object) -> None:
         """Do nothing."""
 
-    def flush(self, task: Any) -> None:
+    def flush(self, task: object) -> None:
         """Do nothing."""
 
-    def log(self, task: Any, worker: str, level: int, logger: str, message: str) -> bool:  # noqa: ARG002
+    def log(self, task: object, worker: str, level: int, logger: str, message: str) -> bool:  # noqa: ARG002
         """Show no record: nobody can tell of which task it is."""
         return False
 
-    def follow(self, task: Any, before: list[Any], calls: Iterable[Any]) -> NoReturn:  # noqa: ARG002
+    def follow(self, task: object, before: list[object], calls: Iterable[object]) -> NoReturn:  # noqa: ARG002
         """Raise UsageError."""
         _refuse()
 
-    def spawn(self, task: Any, before: list[Any], calls: Iterable[Any]) -> NoReturn:  # noqa: ARG002
+    def spawn(self, task: object, before: list[object], calls: Iterable[object]) -> NoReturn:  # noqa: ARG002
         """Raise UsageError."""
         _refuse()
 
-    def steps(self, task: Any, worker: str) -> NoReturn:  # noqa: ARG002
+    def steps(self, task: object, worker: str) -> NoReturn:  # noqa: ARG002
         """Raise UsageError."""
         _refuse()
 
-    def progress(self, task: Any, worker: str, done: float, total: float | None, text: str) -> NoReturn:  # noqa: ARG002
+    def progress(self, task: object, worker: str, done: float, total: float | None, text: str) -> NoReturn:  # noqa: ARG002
         """Raise UsageError."""
         _refuse()
 
-    def emit(self, task: Any, worker: str, value: object) -> NoReturn:  # noqa: ARG002
+    def emit(self, task: object, worker: str, value: object) -> NoReturn:  # noqa: ARG002
         """Raise UsageError."""
         _refuse()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from streamq.errors import InvalidDependency
 from streamq.resources.declared import DependencyOverrides, Provider
@@ -39,7 +39,7 @@ class Dependencies:
             self._version = overrides.version
         return self._plan
 
-    def _compiled(self, overrides: Mapping[Provider, Callable[..., Any]]) -> DependencyPlan:
+    def _compiled(self, overrides: Mapping[Provider, Callable[..., object]]) -> DependencyPlan:
         from streamq.resources.plan import compiled  # noqa: PLC0415 - most handlers have no dependency
 
         return compiled(self._declared, overrides, is_async=self._is_async)
@@ -55,7 +55,9 @@ class Dependencies:
         return found
 
 
-def of(function: Callable[..., Any], signature: inspect.Signature, *, is_async: bool) -> Dependencies | None:
+def of(
+    function: Callable[..., object], signature: inspect.Signature, *, is_async: bool
+) -> Dependencies | None:
     """Return the dependencies of a handler; None if it has none. Raises InvalidDependency."""
     found: dict[str, Dependency] = {}
     for one in signature.parameters.values():
@@ -66,7 +68,7 @@ def of(function: Callable[..., Any], signature: inspect.Signature, *, is_async: 
         elif found and one.kind is one.POSITIONAL_OR_KEYWORD:
             raise InvalidDependency(
                 f"parameter {one.name!r} follows the dependency {next(iter(found))!r}: put dependencies "
-                "last, or behind a `*`, so that the positions of a call's arguments stay as they are read"
+                "last, or after a `*`, so that positional arguments keep their places"
             )
     return Dependencies(found, is_async=is_async) if found else None
 
@@ -76,7 +78,7 @@ def _check(one: inspect.Parameter, signature: inspect.Signature) -> None:
     if one.kind is one.KEYWORD_ONLY or (one.kind is one.POSITIONAL_OR_KEYWORD and not listed):
         return
     raise InvalidDependency(
-        f"the dependency {one.name!r} is given by name: put it behind the `*` or the `*args` of the handler"
+        f"the dependency {one.name!r} is given by name: put it after the `*` or the `*args` of the handler"
     )
 
 

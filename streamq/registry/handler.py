@@ -16,20 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from streamq.context import Context, Home
 from streamq.convert.arguments import Arguments
 from streamq.convert.converter import Converter
 from streamq.convert.encoding import encode_as
 from streamq.errors import DecodeError, InvalidArguments, InvalidOption, PayloadError, UsageError
-from streamq.hooks import NO_HOOKS, Manager
 from streamq.model.delivery import Delivery
 from streamq.options.task import TaskOptions
 from streamq.options.unique_plan import Plan, plan, unique_options
 from streamq.payloads.pipeline import Pipeline, opened, versioned
 from streamq.payloads.stage import MOST, About
 from streamq.registry import batching, dependencies
-from streamq.registry.upcasting import MemoUpcaster, Upcaster, ValueUpcaster, fitted, upcast_value
-from streamq.resources.declared import Resources
+from streamq.registry.app_parts import AppParts
+from streamq.registry.upcasting import fitted, upcast_value
 from streamq.wording import listed
 
 if TYPE_CHECKING:
@@ -37,14 +35,14 @@ if TYPE_CHECKING:
     from streamq.resources.plan import DependencyPlan
 
 
-class Handler:
+class Handler(AppParts):
     """A user's function with the name and the policy of its task type. stated: the options that the code
-    sets, even to their defaults. app: the app that owns it; empty if any app may send it. around: the hooks
-    of its app around each attempt."""
+    sets, even to their defaults."""
 
-    def __init__(  # noqa: PLR0915 - one for each property
+    def __init__(
         self, name: str, function: Callable[..., Any], options: TaskOptions, stated: Iterable[str] = ()
     ) -> None:
+        super().__init__()
         self.name: str = name
         self.batch_function: Callable[..., Any] = function
         """Takes a list of items, if the handler takes batches."""
@@ -71,27 +69,6 @@ class Handler:
         self.lock: Plan | None = plan(unique_options(options))
         """The rule of its tasks' unique keys; None if they have none."""
         self.stated: frozenset[str] = frozenset(stated)
-        self.app: str = ""
-        self.home: Home | None = None
-        """What its contexts need of the app; set by the app."""
-        self.around: tuple[Callable[[Context], Manager], ...] = NO_HOOKS.attempt
-        self.resources: Resources = Resources()
-        """What its app declares for all handlers; set by the app."""
-        self.is_wrapped: bool = False
-        """Whether an attempt is more than a call: there are hooks, dependencies, or a lifespan."""
-        self.pipeline: Pipeline | None = None
-        """The stages for payloads, results and failures; set by the app."""
-        self.blobs: Blobs | None = None
-        """Where its large arguments and results are; set by the app."""
-        self.read: Callable[[Delivery], tuple[tuple[object, ...], dict[str, object]]] | None = None
-        """As `arguments`, of a delivery, where its payload is more than the JSON of the arguments; None if it
-        never is."""
-        self.upcasters: dict[int, Upcaster] = {}
-        """What makes the arguments of a version into those of the next, by the version."""
-        self.result_upcasters: dict[int, ValueUpcaster] = {}
-        """The same for results."""
-        self.memo_upcasters: dict[int, MemoUpcaster] = {}
-        """The same for the memos of steps; each is called with the name of the step too."""
         self._check_options()
 
     def _check_options(self) -> None:
@@ -178,14 +155,13 @@ class Handler:
 
     def attach(self, app: str, pipeline: Pipeline | None, blobs: Blobs | None = None) -> None:
         """Make it a handler of this app, which stores through these stages, and what is large in blobs."""
-        self.app, self.pipeline, self.blobs = app, pipeline, blobs
         more = (
             pipeline is not None
             or blobs is not None
             or self.options.version > 1
             or self.options.extra == "ignore"
         )
-        self.read = self._read if more else None
+        self.belong(app, pipeline, blobs, self._read if more else None)
 
     def _read(self, delivery: Delivery) -> tuple[tuple[object, ...], dict[str, object]]:
         about = About(self.app, delivery.type, "payload", most=max(MOST, self.options.max_payload))
@@ -241,7 +217,7 @@ class Handler:
         bound = {*given, *list(inspect.signature(self.function).parameters)[:count]}
         if missing := [name for name in self._dependencies.names if name not in bound]:
             raise UsageError(
-                f"{self.name}(...) runs the function here, where nobody provides {' and '.join(missing)}: "
+                f"{self.name}(...) runs the function here, where nothing provides {' and '.join(missing)}: "
                 f"pass {'them' if len(missing) > 1 else 'it'}, such as {self.name}(..., {missing[0]}=...)"
             )
 

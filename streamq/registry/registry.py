@@ -7,9 +7,9 @@ handler. Must not do I/O, nor know how a handler is executed.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from streamq.context import Home
+from streamq.context_protocols import AnyHome
 from streamq.errors import DuplicateTaskType, InvalidOption, UnknownTaskType, UsageError
 from streamq.hooks import NO_HOOKS, Hooks
 from streamq.namespace import DEFAULT_NAMESPACE, Namespace
@@ -74,7 +74,7 @@ class Registry:
         self.resources: Resources = Resources()
         self.pipeline: Pipeline | None = None
         self.blobs: Blobs | None = None
-        self.home_of_contexts: Home | None = None
+        self.home_of_contexts: AnyHome | None = None
         self.record: AppRecord | None = None
         self.record_at: float = 0.0
         self.registered: set[tuple[str, int]] = set()
@@ -156,7 +156,7 @@ class Registry:
         for handler in self.handlers.values():
             self._wrap(handler)
 
-    def declare(self, lifespan: Lifespan[Any]) -> None:
+    def declare(self, lifespan: Lifespan[object]) -> None:
         """Set the lifespan of the app. Raises UsageError if it has another."""
         before = self.resources.lifespan
         if before is not None and not redefinition.redefined(lifespan.function, before.function, again=True):

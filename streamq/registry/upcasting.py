@@ -25,8 +25,8 @@ MemoUpcaster = Callable[[str, Any], Any]
 
 
 def upcast_value(
-    value: Any, version: int, newest: int, upcasters: Mapping[int, ValueUpcaster], what: str
-) -> Any:
+    value: object, version: int, newest: int, upcasters: Mapping[int, ValueUpcaster], what: str
+) -> object:
     """Return a value of a version as the newest one has it; one of a newer version as it is. Raises
     DecodeError if an upcaster fails."""
     for step in range(version, newest):
@@ -51,7 +51,7 @@ def fitted(
     """Return arguments of a version as the current one has them, both as JSON. Raises what an upcaster does,
     and DecodeError if one returns no arguments."""
     try:
-        given: Any = orjson.loads(raw)
+        given: object = orjson.loads(raw)
     except ValueError:
         return raw  # whoever decodes it says what is wrong
     if not isinstance(given, dict):

@@ -35,7 +35,7 @@ class _Values:
         """Call a dependency with what it needs."""
         if not node.needs and node.context is None:
             return node.make()
-        given: dict[str, Any] = {name: self.values[number] for name, number in node.needs}
+        given: dict[str, object] = {name: self.values[number] for name, number in node.needs}
         if node.context is not None:
             given[node.context] = self.context
         return node.make(**given)

@@ -6,25 +6,24 @@ Owns these declarations, which the app's handlers share. Must not open anything.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, MutableMapping
-from typing import Any
 
 from streamq.errors import InvalidDependency
 from streamq.resources.lifespan import Lifespan
 
-Provider = Callable[..., Any] | Lifespan[Any]
+Provider = Callable[..., object] | Lifespan[object]
 
 
-class DependencyOverrides(MutableMapping[Provider, Callable[..., Any]]):
+class DependencyOverrides(MutableMapping[Provider, Callable[..., object]]):
     """Dependencies that are replaced: `app.overrides[session] = fake`. version: grows with each change."""
 
     def __init__(self) -> None:
-        self._replaced: dict[Provider, Callable[..., Any]] = {}
+        self._replaced: dict[Provider, Callable[..., object]] = {}
         self.version: int = 0
 
-    def __getitem__(self, dependency: Provider) -> Callable[..., Any]:
+    def __getitem__(self, dependency: Provider) -> Callable[..., object]:
         return self._replaced[dependency]
 
-    def __setitem__(self, dependency: Provider, replacement: Callable[..., Any]) -> None:
+    def __setitem__(self, dependency: Provider, replacement: Callable[..., object]) -> None:
         for value in (dependency, replacement):
             if not callable(value) and not isinstance(value, Lifespan):
                 raise InvalidDependency(
@@ -49,7 +48,7 @@ class Resources:
     runs one of its handlers imports them."""
 
     def __init__(self) -> None:
-        self.lifespan: Lifespan[Any] | None = None
+        self.lifespan: Lifespan[object] | None = None
         self.overrides: DependencyOverrides = DependencyOverrides()
         self.modules: tuple[str, ...] = ()
 

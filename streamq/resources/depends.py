@@ -32,9 +32,13 @@ class Dependency:
     __slots__ = ("cached", "dependency", "scope")
 
     def __init__(
-        self, dependency: Callable[..., Any] | Lifespan[Any] | None, scope: Scope | None, *, cached: bool
+        self,
+        dependency: Callable[..., object] | Lifespan[object] | None,
+        scope: Scope | None,
+        *,
+        cached: bool,
     ) -> None:
-        self.dependency: Callable[..., Any] | Lifespan[Any] | None = dependency
+        self.dependency: Callable[..., object] | Lifespan[object] | None = dependency
         self.cached: bool = cached
         self.scope: Scope | None = scope
 
@@ -61,7 +65,11 @@ def Depends(
 @overload
 def Depends(dependency: Callable[..., T], /, *, scope: Scope | None = None, use_cache: bool = True) -> T: ...
 def Depends(  # noqa: N802 - the word that FastAPI, taskiq and docket use
-    dependency: Callable[..., Any] | Lifespan[Any], /, *, scope: Scope | None = None, use_cache: bool = True
+    dependency: Callable[..., object] | Lifespan[object],
+    /,
+    *,
+    scope: Scope | None = None,
+    use_cache: bool = True,
 ) -> Any:
     """Mark a parameter as a dependency: `db: Session = Depends(session)`. The worker calls `session` and
     passes what it returns or yields.
@@ -97,5 +105,5 @@ def _foreign(value: Any) -> Dependency:
                 f"{value!r:.120}: {name} of {type(value).__module__} has no meaning in a worker: write "
                 "streamq's Depends(...) without it"
             )
-    found = cast("Callable[..., Any] | None", value.dependency)
+    found = cast("Callable[..., object] | None", value.dependency)
     return Dependency(found, None, cached=bool(getattr(value, "use_cache", True)))

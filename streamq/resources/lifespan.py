@@ -8,13 +8,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Generic, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 from streamq.context import get_context
 from streamq.errors import UsageError
 
 T_co = TypeVar("T_co", covariant=True)
-Function = Callable[..., AsyncIterator[Any]] | Callable[..., AbstractAsyncContextManager[Any]]
+Function = Callable[..., AsyncIterator[object]] | Callable[..., AbstractAsyncContextManager[object]]
 
 
 class Lifespan(Generic[T_co]):
@@ -44,7 +44,7 @@ class Lifespan(Generic[T_co]):
         return cast("AbstractAsyncContextManager[T_co]", self._enter(self._app))
 
 
-def _entering(function: Function) -> Callable[..., AbstractAsyncContextManager[Any]]:
+def _entering(function: Function) -> Callable[..., AbstractAsyncContextManager[object]]:
     """Return a function that makes the context manager. Raises UsageError for what cannot be a lifespan."""
     named = getattr(function, "__qualname__", None)
     if named is None:
@@ -52,7 +52,7 @@ def _entering(function: Function) -> Callable[..., AbstractAsyncContextManager[A
     if inspect.isasyncgenfunction(function):
         return asynccontextmanager(function)
     if inspect.isasyncgenfunction(inspect.unwrap(function)):
-        return cast("Callable[..., AbstractAsyncContextManager[Any]]", function)
+        return cast("Callable[..., AbstractAsyncContextManager[object]]", function)
     kind = "is a coroutine without a yield" if inspect.iscoroutinefunction(function) else "is not async"
     raise UsageError(f"@app.lifespan: {named} {kind}: {_FIX}")
 

@@ -31,7 +31,7 @@ class Parameter(NamedTuple):
     dependency: Dependency | None
 
 
-def parameters(function: Callable[..., Any], chain: str) -> list[Parameter]:
+def parameters(function: Callable[..., object], chain: str) -> list[Parameter]:
     """Return the parameters of a dependency that get a value. Raises InvalidDependency for one that gets
     none. chain: how it is reached, for messages."""
     try:
@@ -54,7 +54,7 @@ def parameters(function: Callable[..., Any], chain: str) -> list[Parameter]:
     return found
 
 
-def of_parameter(one: inspect.Parameter, function: Callable[..., Any]) -> Dependency | None:
+def of_parameter(one: inspect.Parameter, function: Callable[..., object]) -> Dependency | None:
     """Return the marker of a parameter: its default, or in its `Annotated`. None if it has none."""
     marked, annotation = marker(one.default), _UNKNOWN
     if marked is None and one.annotation is not one.empty:
@@ -77,7 +77,7 @@ def _check_kind(one: inspect.Parameter, chain: str) -> None:
         raise InvalidDependency(f"{chain}: parameter {one.name!r} is given by name: leave out the `/`")
 
 
-def _check(one: inspect.Parameter, function: Callable[..., Any], chain: str) -> None:
+def _check(one: inspect.Parameter, function: Callable[..., object], chain: str) -> None:
     """Raise InvalidDependency for a parameter that nothing gives a value to."""
     annotation = _evaluated(one.annotation, function)
     kind = get_args(annotation)[0] if _extras(annotation) else annotation
@@ -106,7 +106,7 @@ def _extras(annotation: object) -> tuple[object, ...]:
     return found if isinstance(found, tuple) and get_origin(annotation) is not None else ()
 
 
-def _evaluated(annotation: object, function: Callable[..., Any]) -> object:
+def _evaluated(annotation: object, function: Callable[..., object]) -> object:
     """Return an annotation; of a text that is a name or an `Annotated`, what it means now, if that is
     known."""
     if not isinstance(annotation, str):
@@ -126,7 +126,7 @@ def _evaluated(annotation: object, function: Callable[..., Any]) -> object:
         return _UNKNOWN
 
 
-def _globals(function: Any) -> dict[str, Any]:
+def _globals(function: Any) -> dict[str, object]:
     inner = function
     while isinstance(inner, partial):
         inner = inner.func

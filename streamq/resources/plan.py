@@ -99,7 +99,8 @@ class _Builder:
             scope = "process"
         if outer == "process" and scope == "attempt":
             raise InvalidDependency(
-                f"{_chain((*trail, provider))}: a value of the process cannot need one of an attempt"
+                f"{_chain((*trail, provider))}: a dependency of scope 'process' cannot need one of scope "
+                "'attempt'"
             )
         key = (provider, scope)
         if marked.cached and key in self._numbers:
@@ -130,7 +131,8 @@ def _context(found: Iterable[Parameter], scope: Scope, trail: tuple[object, ...]
         if one.dependency is None:
             if scope == "process":
                 raise InvalidDependency(
-                    f"{_chain(trail)}: a value of the process has no Context of an attempt"
+                    f"{_chain(trail)}: a dependency of scope 'process' cannot take a Context, which belongs "
+                    "to an attempt"
                 )
             return one.name
     return None

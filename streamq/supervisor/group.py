@@ -81,14 +81,7 @@ class WorkerGroup:
             prefix,
             tuple(imports),
         )
-        self._members = [
-            SupervisedProcess(f"streamq-worker-{n}", entry_points.worker, launch, is_worker=True)
-            for n in range(processes)
-        ]
-        if with_daemon:
-            self._members.append(
-                SupervisedProcess("streamq-daemon", entry_points.daemon, launch, is_worker=False)
-            )
+        self._members = _members(launch, processes, with_daemon=with_daemon)
         self._status = GroupStatus([member.name for member in self._members])
         self._knows_queue = with_daemon
         self._app_loaded = False
@@ -260,3 +253,13 @@ class WorkerGroup:
     async def backlog(self) -> BacklogView | None:
         """Return the queue as the daemon beside the workers sees it."""
         return await self._status.backlog()
+
+
+def _members(launch: Launch, processes: int, *, with_daemon: bool) -> list[SupervisedProcess]:
+    members = [
+        SupervisedProcess(f"streamq-worker-{n}", entry_points.worker, launch, is_worker=True)
+        for n in range(processes)
+    ]
+    if with_daemon:
+        members.append(SupervisedProcess("streamq-daemon", entry_points.daemon, launch, is_worker=False))
+    return members

@@ -62,7 +62,7 @@ class Recycler:
         if member.replaces is not None:
             self._log.error(
                 "process.not_replaced", process=member.name, instead_of=member.replaces.name, code=code,
-                fix="the new process did not start: the old one goes on",
+                fix="the new process did not start, so the old one keeps running: see its log",
             )  # fmt: skip
             self._remove(member)
             return True

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Generator, MutableMapping
 from contextlib import contextmanager, suppress
 from io import StringIO
-from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO, cast
+from typing import TYPE_CHECKING, Final, Protocol, TextIO, cast
 
 from streamq import printable
 from streamq.context import CURRENT
@@ -246,7 +246,7 @@ def _console(*, tracebacks: bool) -> list[Processor]:
 
     render = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_write_exception)
 
-    def render_event(logger: object, name: str, event: MutableMapping[str, Any]) -> str:
+    def render_event(logger: object, name: str, event: MutableMapping[str, object]) -> str:
         """Return an event as one line, followed by a failed attempt's traceback if tracebacks are on."""
         traceback = event.pop("traceback", None)
         safe = {printable.line(str(key)): _printable(key, value) for key, value in event.items()}

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from streamq.calls.call import Call
+from streamq.calls.call import AnyCall
 from streamq.errors import UsageError
 from streamq.flow import Ask, Flow
 from streamq.model.task import Accepted, Answer, Conflict, Duplicate, IdempotencyKey, NewTask, Priority
@@ -60,7 +60,7 @@ class Recording:
     def __len__(self) -> int:
         return len(self.tasks)
 
-    def of(self, task_type: TaskType[Any, Any, Any] | str, **expected: object) -> list[SentTask]:
+    def of(self, task_type: TaskType[..., Any, Any] | str, **expected: object) -> list[SentTask]:
         """Return the tasks of a type that have these arguments and options.
 
         Options are the fields of SentTask; a name that is an argument of the handler is taken for that.
@@ -69,7 +69,7 @@ class Recording:
         name = task_type if isinstance(task_type, str) else task_type.name
         return [task for task in self.tasks if task.type == name and _matches(task, expected)]
 
-    def assert_one(self, task_type: TaskType[Any, Any, Any] | str, **expected: object) -> SentTask:
+    def assert_one(self, task_type: TaskType[..., Any, Any] | str, **expected: object) -> SentTask:
         """Return the one task that matches, as `of` does. Raises AssertionError that lists what was sent."""
         found = self.of(task_type, **expected)
         if len(found) != 1:
@@ -78,7 +78,7 @@ class Recording:
             )
         return found[0]
 
-    def assert_none(self, task_type: TaskType[Any, Any, Any] | str, **expected: object) -> None:
+    def assert_none(self, task_type: TaskType[..., Any, Any] | str, **expected: object) -> None:
         """Raise AssertionError if a task matches, as `of` does."""
         if found := self.of(task_type, **expected):
             raise AssertionError(
@@ -86,7 +86,7 @@ class Recording:
             )
 
     def _difference(
-        self, task_type: TaskType[Any, Any, Any] | str, expected: dict[str, object], said: str
+        self, task_type: TaskType[..., Any, Any] | str, expected: dict[str, object], said: str
     ) -> str:
         name = task_type if isinstance(task_type, str) else task_type.name
         wanted = ", ".join(f"{key}={value!r}" for key, value in expected.items())
@@ -159,7 +159,7 @@ class _Recorder:
             result: R = end.value
             return result
 
-    def _reply(self, call: Call[Any]) -> AppRecord | None:
+    def _reply(self, call: AnyCall) -> AppRecord | None:
         shards = self._registry.shards
         named = call.script.name if call.script is not None else ""
         return AppRecord(shards, shards) if named == "announce" else None

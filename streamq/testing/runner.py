@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Coroutine, Iterable
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from streamq import envelope
+from streamq.app.task_type import Coro
 from streamq.calls import daemon as daemon_calls
 from streamq.calls import worker as worker_calls
 from streamq.calls.call import Call
@@ -75,9 +76,9 @@ class InCallersThread(Threads):
     async def run(
         self,
         handler: Handler,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        within: Iterable[AbstractContextManager[Any]] = (),
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+        within: Iterable[AbstractContextManager[object]] = (),
     ) -> bytes:
         """Run a handler here, within context managers."""
         return contextvars.copy_context().run(call_handler, handler, args, kwargs, within)
@@ -181,7 +182,7 @@ class Runner:
             return self._ended(attempt, self._in_loop(self._timed(attempt)))
         return self._ended(attempt, _carried_out(self._attempts.run(attempt)))
 
-    def _in_loop(self, coroutine: Coroutine[Any, Any, R]) -> R:
+    def _in_loop(self, coroutine: Coro[R]) -> R:
         """Run a coroutine in the one event loop of this runner, in which the app's lifespan runs too."""
         if self._loop is None:
             self._loop = asyncio.Runner()
@@ -273,7 +274,7 @@ class Runner:
         self._threads.close()
 
 
-def _carried_out(coroutine: Coroutine[Any, Any, R]) -> R:
+def _carried_out(coroutine: Coro[R]) -> R:
     """Run a coroutine that waits for nothing, without an event loop: a handler may ask whether one runs."""
     try:
         coroutine.send(None)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from redis import exceptions as lib
 
+from streamq.calls.call import AnyCall
 from streamq.transport import server, wire
 from streamq.transport.async_connect import connect
 from streamq.transport.budget import Budget
 from streamq.transport.faults import ServerChanged
 from streamq.transport.link import Link, serve
 from streamq.transport.topology import Node, Topology
-from streamq.transport.wire import FRESH, AnyCall, NotSent
+from streamq.transport.wire import FRESH, NotSent
 
 
 class AsyncPool:
@@ -67,14 +68,7 @@ class AsyncPool:
         return link
 
     async def _exchange(
-        self,
-        node: Node,
-        link: Link,
-        call: AnyCall,
-        budget: Budget,
-        asking: bool,
-        *,
-        idle: bool = False,
+        self, node: Node, link: Link, call: AnyCall, budget: Budget, asking: bool, *, idle: bool = False
     ) -> object:
         plain = call.confirm is None
         timeout = budget.first if idle and plain else 0.0

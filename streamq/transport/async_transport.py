@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from redis import exceptions as lib
 
-from streamq.calls.call import Call
+from streamq.calls.call import AnyCall, Call
 from streamq.errors import AuthenticationFailed, RedisError, RedisUnavailable, ServerError
 from streamq.transport import wire
 from streamq.transport.address import Address
@@ -29,7 +29,6 @@ from streamq.transport.limit import ConnectionLimit
 from streamq.transport.link import Link
 from streamq.transport.server import ServerInfo
 from streamq.transport.topology import MOST_HOPS, Node, Redirect
-from streamq.transport.wire import AnyCall
 
 R = TypeVar("R")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from streamq.calls.call import AnyCall
 from streamq.errors import RedisError
 from streamq.transport import login
 from streamq.transport.address import Address
@@ -15,7 +16,6 @@ from streamq.transport.faults import naming_rights, node_removed, route_is_stale
 from streamq.transport.sentinel import Sentinel
 from streamq.transport.server import ServerInfo
 from streamq.transport.topology import Node, Redirect, Single, Topology
-from streamq.transport.wire import AnyCall
 
 _KINDS: Final[dict[str, type[Topology]]] = {"sentinel": Sentinel, "cluster": Cluster}
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 
-from streamq.calls.call import Call
+from streamq.calls.call import AnyCall, Call
 from streamq.errors import RedisError, RedisUnavailable
 from streamq.transport.async_transport import AsyncTransport
 from streamq.transport.budget import Budget
@@ -30,7 +30,7 @@ class _Request:
 
     __slots__ = ("answers", "calls", "until")
 
-    def __init__(self, calls: Sequence[Call[Any]], patience: float) -> None:
+    def __init__(self, calls: Sequence[AnyCall], patience: float) -> None:
         self.calls = calls
         self.until = time.monotonic() + patience
         self.answers: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
@@ -60,7 +60,7 @@ class QuestionBatcher:
         self._waiting: list[_Request] = []
         self._busy = False
 
-    async def ask(self, calls: Sequence[Call[Any]], patience: float) -> list[Any]:
+    async def ask(self, calls: Sequence[AnyCall], patience: float) -> list[Any]:
         """Return the answers, in order. Raises RedisErrors; RedisUnavailable when the patience is over."""
         request = _Request(calls, patience)
         if self._busy:

@@ -15,10 +15,10 @@ from redis import exceptions as lib
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS as SLOTS
 from redis.crc import key_slot
 
+from streamq.calls.call import AnyCall
 from streamq.errors import ServerError
 from streamq.transport.address import Address
 from streamq.transport.topology import Discovered, Discovery, DiscoveryErrors, Node, Redirect
-from streamq.transport.wire import AnyCall
 
 
 class Cluster(Discovered):

@@ -10,6 +10,7 @@ from typing import Final
 
 from redis import exceptions as lib
 
+from streamq.calls.call import AnyCall
 from streamq.errors import (
     AuthenticationFailed,
     OutcomeUnknown,
@@ -20,7 +21,6 @@ from streamq.errors import (
 )
 from streamq.transport import unreachable
 from streamq.transport.budget import OUT_OF_TIME, Budget
-from streamq.transport.wire import AnyCall
 
 _UNKNOWN: Final = re.compile(
     r"(?:unknown|unsupported|disabled|not supported|forbidden)[^'`\"]{0,40}command[^'`\"a-zA-Z]{0,10}['`\"]?"

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from redis import exceptions as lib
 
-from streamq.calls.call import Call
+from streamq.calls.call import AnyCall, Call
 from streamq.errors import AuthenticationFailed, RedisUnavailable, ServerError
 from streamq.transport import wire
 from streamq.transport.async_pool import exchange
@@ -20,7 +20,6 @@ from streamq.transport.budget import Budget
 from streamq.transport.faults import ServerChanged, redirect_loop, translate
 from streamq.transport.link import Link
 from streamq.transport.topology import MOST_HOPS, Node
-from streamq.transport.wire import AnyCall
 
 R = TypeVar("R")
 

@@ -9,12 +9,12 @@ import random
 
 from redis import exceptions as lib
 
+from streamq.calls.call import AnyCall
 from streamq.errors import ServerError
 from streamq.transport.address import Address
 from streamq.transport.faults import denied
 from streamq.transport.server import ServerInfo
 from streamq.transport.topology import Discovered, Discovery, DiscoveryErrors, Node
-from streamq.transport.wire import AnyCall
 
 
 class Sentinel(Discovered):

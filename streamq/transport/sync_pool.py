@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from redis import exceptions as lib
 
+from streamq.calls.call import AnyCall
 from streamq.transport import server, wire
 from streamq.transport.budget import Budget
 from streamq.transport.sync_connect import connect
 from streamq.transport.sync_link import SyncLink
 from streamq.transport.topology import Node, Topology
-from streamq.transport.wire import FRESH, AnyCall, NotSent
+from streamq.transport.wire import FRESH, NotSent
 
 
 class SyncPool:
@@ -46,14 +47,7 @@ class SyncPool:
         return self._exchange(node, self.open(node, budget), call, budget, asking)
 
     def _exchange(
-        self,
-        node: Node,
-        link: SyncLink,
-        call: AnyCall,
-        budget: Budget,
-        asking: bool,
-        *,
-        idle: bool = False,
+        self, node: Node, link: SyncLink, call: AnyCall, budget: Budget, asking: bool, *, idle: bool = False
     ) -> object:
         plain = call.confirm is None
         timeout = budget.first if idle and plain else 0.0

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from redis import exceptions as lib
 
-from streamq.calls.call import Call
+from streamq.calls.call import AnyCall, Call
 from streamq.errors import AuthenticationFailed, RedisError, RedisUnavailable, ServerError
 from streamq.transport import wire
 from streamq.transport.address import Address
@@ -27,7 +27,6 @@ from streamq.transport.sync_connect import run_discovery
 from streamq.transport.sync_link import SyncLink
 from streamq.transport.sync_pool import SyncPool, close_idle
 from streamq.transport.topology import MOST_HOPS, Node, Redirect
-from streamq.transport.wire import AnyCall
 
 R = TypeVar("R")
 

@@ -13,12 +13,13 @@ from typing import Any, Final
 
 from redis import exceptions as lib
 
+from streamq.calls.call import AnyCall
 from streamq.errors import ServerError
 from streamq.transport import wire
 from streamq.transport.address import Address
 from streamq.transport.faults import denied
 from streamq.transport.server import ServerInfo
-from streamq.transport.wire import AnyCall, Command
+from streamq.transport.wire import Command
 
 MOST_HOPS: Final = 8
 """Redirections that a call follows in one try; more are a circle."""

@@ -9,16 +9,14 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol
 
 from redis import exceptions as lib
 
-from streamq.calls.call import Call
+from streamq.calls.call import AnyCall
 
 Command = tuple[object, ...]
 """The words of one command."""
-AnyCall: TypeAlias = Call[Any]
-"""A call whose kind of result does not matter."""
 
 
 def _installed() -> Any:

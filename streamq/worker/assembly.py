@@ -59,7 +59,6 @@ class Parts:
 
 def assemble(config: WorkerConfig, shards: int, main: asyncio.Task[None] | None) -> Parts:
     """Build the parts of a worker that serves `shards` shards. `main`: the asyncio task that serves."""
-    registry, counters, name = config.registry, config.counters, config.name
     in_flight, clocks = InFlight(), ServerClocks()
     watching = _watching(config, clocks)
     attempt_log, event_publisher, metrics = watching.attempt_log, watching.event_publisher, watching.metrics
@@ -69,16 +68,9 @@ def assemble(config: WorkerConfig, shards: int, main: asyncio.Task[None] | None)
         config, in_flight, servers, attempt_log,
         freed=lambda: control.freed(), settled=lambda ended: control.settled(ended),  # noqa: PLW0108
     )  # fmt: skip
-    observers = Observers([*watching.own(), *registry.hooks.all], clocks, settler.put, name)
+    observers = Observers([*watching.own(), *config.registry.hooks.all], clocks, settler.put, config.name)
     runner = _runner(config, clocks, observers, flow_nodes, lambda: shard_fetchers.freed(), main)  # noqa: PLW0108
-
-    def is_closed(keys: TypeKeys) -> bool:
-        """Return whether fetched tasks are handed back: the type was paused, or the worker stops."""
-        return config.stop.requested.is_set() or shard_fetchers.is_paused(keys)
-
-    too_new = runner.attempts.too_new
-    newer = NewerVersions(config, lambda types: shard_fetchers.leave_alone(types))  # noqa: PLW0108
-    receiver = Receiver(name, in_flight, runner, settler, is_closed, too_new, newer.is_newer)
+    receiver = _receiver(config, in_flight, runner, settler, lambda: shard_fetchers)
 
     def fetcher(shard: int) -> Fetcher:
         return Fetcher(shard, config, runner, in_flight, servers, receiver.deliver, receiver.recovered)
@@ -91,7 +83,7 @@ def assemble(config: WorkerConfig, shards: int, main: asyncio.Task[None] | None)
         config, in_flight, runner, shard_fetchers, observers, event_publisher, attempt_log, flow_nodes
     )
     status = WorkerStatus(
-        config, runner, shard_fetchers, in_flight, too_new,
+        config, runner, shard_fetchers, in_flight, runner.attempts.too_new,
         lambda: leases.lease_ms, lambda: leases.unreachable_since, metrics.adapt if metrics else lambda: None,
     )  # fmt: skip
 
@@ -99,12 +91,25 @@ def assemble(config: WorkerConfig, shards: int, main: asyncio.Task[None] | None)
         if not control.watch():
             leases.stop()
 
-    events, sources = _lease_events(control, clocks, counters), LeaseSources(beat, watch, observers.drain)
-    leases = LeaseKeeper(config, shards, in_flight, events, sources)
+    sources = LeaseSources(beat, watch, observers.drain)
+    leases = LeaseKeeper(config, shards, in_flight, _lease_events(control, clocks, config.counters), sources)
     return Parts(
         in_flight, runner, settler, shard_fetchers, leases, status, control, observers, event_publisher,
         flow_nodes, watching.listeners, watching.recycling,
     )  # fmt: skip
+
+
+def _receiver(
+    config: WorkerConfig, in_flight: InFlight, runner: Runner, settler: Settler,
+    fetchers: Callable[[], ShardFetchers],
+) -> Receiver:  # fmt: skip
+    def is_closed(keys: TypeKeys) -> bool:
+        """Return whether fetched tasks are handed back: the type was paused, or the worker stops."""
+        return config.stop.requested.is_set() or fetchers().is_paused(keys)
+
+    newer = NewerVersions(config, lambda types: fetchers().leave_alone(types))
+    too_new = runner.attempts.too_new
+    return Receiver(config.name, in_flight, runner, settler, is_closed, too_new, newer.is_newer)
 
 
 class _Watching(NamedTuple):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from streamq.context import Context
 from streamq.item import Item
@@ -47,7 +47,7 @@ class Attempt:
     stored: StoredResult | None = None
     ended = False
     steps = False
-    items: tuple[Item[Any], ...] | None = None
+    items: tuple[Item[object], ...] | None = None
     verdicts: Mapping[int, Verdict] = {}
 
     def __init__(self, held: Held, more: tuple[Held, ...] = ()) -> None:

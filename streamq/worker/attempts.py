@@ -180,9 +180,9 @@ class Attempts:
             result, growth = grown(handler, result, follow_ups)
             effects = of_node(delivery, growth, expanded=handler.expands)
             growth = growth if effects else b""
-            follow_ups = [one for one in follow_ups or () if isinstance(one, FollowUp)]
-        if follow_ups:
-            effects = (Follow(tuple(follow_ups)), *effects)
+        tasks = tuple(one for one in follow_ups if isinstance(one, FollowUp)) if follow_ups else ()
+        if tasks:
+            effects = (Follow(tasks), *effects)
         if effects:
             attempt.held.effects = effects
         plain = delivery.overrides is None

@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Sequence
-from typing import Any
 
 from streamq.item import Item
 from streamq.registry.batching import results_of
@@ -21,12 +20,12 @@ Verdict = bytes | BaseException
 class BatchCall:
     """One call of a handler. handler: calls the function with the items; its encoded result is empty."""
 
-    def __init__(self, handler: Handler, items: Sequence[Item[Any]]) -> None:
+    def __init__(self, handler: Handler, items: Sequence[Item[object]]) -> None:
         self._items, self._encode = items, handler.encode_result
         self._returned: object = None
         self.handler: Handler = copy.copy(handler)
         self.handler.function = functools.partial(handler.batch_function, list(items))
-        vars(self.handler)["encode_result"] = self._collect
+        self.handler.__dict__["encode_result"] = self._collect
 
     def _collect(self, value: object) -> bytes:
         self._returned = value
@@ -47,6 +46,6 @@ class BatchCall:
             return error
 
 
-def marked(items: Sequence[Item[Any]]) -> dict[int, Verdict]:
+def marked(items: Sequence[Item[object]]) -> dict[int, Verdict]:
     """Return the verdicts that the handler gave before its call failed, by the number of the item."""
     return {n: item.error for n, item in enumerate(items) if item.error is not None}

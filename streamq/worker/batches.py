@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from streamq.item import Item
 from streamq.model.delivery import Delivery
@@ -19,7 +19,7 @@ from streamq.worker.in_flight import Held
 GROUPS: Final = 4
 """Tasks of a type that are gathered at once, in sizes of a batch, if they are grouped by a field."""
 
-Gathered = tuple[Held, Item[Any]]
+Gathered = tuple[Held, Item[object]]
 
 
 class _Gathering:
@@ -72,7 +72,7 @@ class Batches:
             value = args[0] if args else next(iter(kwargs.values()))
             self._gather(handler, held, Item(value, str(delivery.id), delivery.attempt))
 
-    def _gather(self, handler: Handler, held: Held, item: Item[Any]) -> None:
+    def _gather(self, handler: Handler, held: Held, item: Item[object]) -> None:
         batch = handler.options.batch
         if batch is None:
             return

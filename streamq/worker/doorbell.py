@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from streamq.calls import worker as worker_calls
-from streamq.calls.call import Call
+from streamq.calls.call import AnyCall, Call
 from streamq.keys import ShardKeys, TypeKeys
 from streamq.model.task import STREAM_LETTERS
 
@@ -23,7 +23,7 @@ AT_ONCE: Final = 2000
 WATCH_INTERVAL: Final = 1.0
 """Seconds between two requests for the duty to search for tasks that did not ring."""
 
-RunCalls = Callable[[Sequence[Call[Any]], float], Awaitable[list[Any]]]
+RunCalls = Callable[[Sequence[AnyCall], float], Awaitable[list[Any]]]
 """Runs calls on the reader's connection, where they may block for the given seconds."""
 
 

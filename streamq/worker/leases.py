@@ -13,11 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from streamq.calls import producer as producer_calls
 from streamq.calls import worker as worker_calls
-from streamq.calls.call import Call
+from streamq.calls.call import AnyCall
 from streamq.errors import AuthenticationFailed, InvalidTaskId, RedisError, RedisUnavailable, ServerError
 from streamq.keys import shard_keys, type_keys
 from streamq.model.reply import Orders
@@ -65,7 +65,7 @@ class LeaseSources:
 
     beat: Callable[[int], bytes]
     watch: Callable[[], None]
-    drain: Callable[[], Sequence[Call[Any]]]
+    drain: Callable[[], Sequence[AnyCall]]
 
 
 class LeaseKeeper(threading.Thread):
@@ -219,7 +219,7 @@ class LeaseKeeper(threading.Thread):
         if failed is not None:
             raise failed
 
-    def _send(self, drained: Sequence[Call[Any]]) -> None:
+    def _send(self, drained: Sequence[AnyCall]) -> None:
         for call in drained:
             self._transport.run(call, patience=0)
 

@@ -10,9 +10,8 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from types import TracebackType
-from typing import Any
 
-from streamq.calls.call import Call
+from streamq.calls.call import AnyCall
 from streamq.hooks import implemented
 from streamq.model.delivery import Delivery
 from streamq.model.outcome import Outcome
@@ -115,9 +114,9 @@ class Observers:
             at_ms, seconds = held.ended
             self.stored(held.delivery, outcome, seconds, at_ms)
 
-    def drain(self) -> list[Call[Any]]:
+    def drain(self) -> list[AnyCall]:
         """Return the calls that the observers want to send. Called in the lease thread."""
-        found: list[Call[Any]] = []
+        found: list[AnyCall] = []
         for method in self._drains:
             try:
                 found += method(self._clocks.now_ms())

@@ -21,7 +21,6 @@ from streamq import envelope
 from streamq.context import CURRENT, Context, at_home, end, stepped, store_cursors_sync, told
 from streamq.errors import UnknownTaskType
 from streamq.hooks import await_within, call_within
-from streamq.model.effect import FollowUp
 from streamq.registry.handler import Handler
 from streamq.telemetry import traces
 from streamq.telemetry.logs import configure
@@ -92,7 +91,7 @@ def _prepare(request: PrepareRequest, loop: ChildLoop) -> tuple[str, str]:
 
 def _run(
     request: RunRequest, loop: ChildLoop
-) -> bytes | tuple[bytes, list[FollowUp], bool] | dict[str, object]:
+) -> bytes | tuple[bytes, list[object], bool] | dict[str, object]:
     """Run the handler. Return its encoded result, with its follow-ups and whether it made steps if it did
     either, or the fields of its Failure."""
     handler = find(request["reference"])

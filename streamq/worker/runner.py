@@ -49,20 +49,11 @@ class Runner:
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - the parts of a worker
-        self,
-        registry: Registry,
-        worker: str,
-        limits: LocalLimits,
-        executors: Executors,
-        clocks: ServerClocks,
-        counters: Counters,
-        observers: Observers,
-        on_idle: Callable[[], None],
-        opened: OpenResources,
-        closing: Callable[[], bool] = lambda: False,
-        types: Sequence[str] = (),
+        self, registry: Registry, worker: str, limits: LocalLimits, executors: Executors,
+        clocks: ServerClocks, counters: Counters, observers: Observers, on_idle: Callable[[], None],
+        opened: OpenResources, closing: Callable[[], bool] = lambda: False, types: Sequence[str] = (),
         inputs: Inputs | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._handlers = registry.handlers
         self._concurrency = limits.concurrency
         self._executors = executors

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from streamq.calls.call import Call
+from streamq.calls.call import AnyCall, Call
 from streamq.errors import RedisError, RedisUnavailable
 from streamq.transport.async_transport import AsyncTransport
 from streamq.transport.reader import AsyncReader
@@ -41,14 +41,14 @@ class ShardReader:
         self._check(incarnation)
         return found
 
-    async def run_all(self, calls: Sequence[Call[Any]]) -> list[Any]:
+    async def run_all(self, calls: Sequence[AnyCall]) -> list[Any]:
         """Run calls in one round trip and return their results, of which each may be a RedisError."""
         incarnation = self._servers.of(self._shard)
         results = await self._reader.run_all(list(calls), incarnation=incarnation)
         self._check(incarnation)
         return results
 
-    async def run_calls(self, calls: Sequence[Call[Any]], longest: float) -> list[Any]:
+    async def run_calls(self, calls: Sequence[AnyCall], longest: float) -> list[Any]:
         """Run calls in order. A call that may block must be the only one. Raise the first error."""
         if len(calls) == 1:
             return [await self.run(calls[0], longest)]

@@ -73,7 +73,7 @@ def test_what_is_refused(shop: StreamQ, url: str, capsys: Any) -> None:
     code, _, err = run(capsys, "pause", "nihgtly")
     assert (code, "has no schedule 'nihgtly'; it has: nightly, often" in err) == (3, True)
     code, _, err = run(capsys, "backfill", "nightly", "--from", "soon", "--to", "2026-11-05T00:00Z")
-    assert (code, "--from 'soon' is no time: write 2027-01-31T09:00Z" in err) == (2, True)
+    assert (code, "--from 'soon' is not a time: write 2027-01-31T09:00Z" in err) == (2, True)
     code, _, err = run(capsys, "backfill", "nightly", "--from", "2026-11-05", "--to", "2026-11-06T00:00Z")
     assert (code, "has no time zone" in err) == (2, True)
     command(url, "HSET", shard_keys("shop", 0).schedules, "often", "x")

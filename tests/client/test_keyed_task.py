@@ -70,7 +70,7 @@ def test_a_key_of_another_type_and_wrong_names_are_refused(url: str) -> None:
     def work() -> None: ...
 
     handle = work.options(idempotency_key="a").enqueue()
-    with pytest.raises(UsageError, match=f"belongs to task {handle.id}, which is no 'mail'"):
+    with pytest.raises(UsageError, match=f"belongs to task {handle.id}, whose type is not 'mail'"):
         app.find("mail", key="a").status()
     for task_type, key in (("mail!", "a"), ("mail", "")):
         with pytest.raises(InvalidOption):

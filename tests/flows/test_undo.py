@@ -251,7 +251,7 @@ def test_what_cannot_undo_is_told(app: StreamQ) -> None:
             wf.add(number.bind(2), undo=undo)  # type: ignore[arg-type]
     with pytest.raises(InvalidOption, match="returns children"):
         wf.add(many.bind(), undo=look_of(app))
-    assert len(wf._nodes) == 1
+    assert repr(wf) == "<FlowGraph 'wrong' with 1 nodes>"
     handle = wf.start()
     assert [one.name for one in handle.nodes()] == ["number"]
 

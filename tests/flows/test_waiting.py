@@ -294,7 +294,7 @@ def test_what_cannot_be_waited_for_is_told(app: StreamQ) -> None:
         wf.wait("")
     with pytest.raises(InvalidOption, match="timeout"):
         wf.wait("go", timeout=-1)
-    with pytest.raises(InvalidArguments, match="takes two nodes at least"):
+    with pytest.raises(InvalidArguments, match="takes at least two nodes"):
         wf.first(two)
     with pytest.raises(InvalidArguments, match="is not a node"):
         wf.first(two, "three")  # type: ignore[call-overload]

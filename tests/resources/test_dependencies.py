@@ -255,7 +255,7 @@ def test_a_dependency_is_no_argument_anywhere(url: str) -> None:
     with recording(app) as sent:
         work.enqueue(2)
         sent.assert_one(work, n=2)
-    with pytest.raises(UsageError, match=r"nobody provides db: pass it, such as work\(\.\.\., db=\.\.\.\)"):
+    with pytest.raises(UsageError, match=r"nothing provides db: pass it, such as work\(\.\.\., db=\.\.\.\)"):
         work(1)
     assert work(1, db="mine") == [1, "a", "mine"]
 
@@ -393,8 +393,8 @@ circle.__defaults__ = (Depends(circle),)
         (positional, None, "parameter 'one' is given by name"),
         (secured, None, "scopes of fastapi.params has no meaning in a worker"),
         (circle, None, "need each other in a circle: circle -> circle"),
-        (of_attempt, "process", "a value of the process cannot need one of an attempt"),
-        (reads_context, "process", "a value of the process has no Context"),
+        (of_attempt, "process", "a dependency of scope 'process' cannot need one of scope 'attempt'"),
+        (reads_context, "process", "a dependency of scope 'process' cannot take a Context"),
     ],
 )
 def test_what_a_worker_cannot_give_is_refused_at_decoration(dependency: Any, scope: Any, told: str) -> None:

@@ -415,7 +415,7 @@ def test_what_is_refused(app: StreamQ) -> None:
         put("nightly", Every("10m"), report.options(delay="1m").bind())
     with pytest.raises(InvalidOption, match=r"write task.bind\(...\)"):
         put("nightly", Every("10m"), report)  # type: ignore[arg-type]
-    with pytest.raises(InvalidOption, match="is of app 'other', not of 'shop'"):
+    with pytest.raises(InvalidOption, match="belongs to app 'other', not to 'shop'"):
         put("nightly", Every("10m"), other.bind())
     for act in (app.schedules.get, app.schedules.pause, app.schedules.resume, app.schedules.run_now):
         with pytest.raises(UnknownSchedule, match="app 'shop' has no schedule 'nightly'; it has: "):

@@ -257,7 +257,7 @@ def test_numbers_of_calls_services_and_rate_limits_are_bounded() -> None:
 
 
 def test_what_type_checkers_know_is_what_the_table_declares() -> None:
-    """A new option is a line of the table; its types stand where checkers look for them."""
+    """A new option is a field with its row; what callers may pass stands where checkers look for it."""
     assert Policy.__annotations__.keys() == {*POLICY}
     assert PerCall.__annotations__.keys() == {*PER_CALL}
     assert [f.name for f in fields(TaskOptions)] == [*POLICY]

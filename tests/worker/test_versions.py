@@ -349,7 +349,9 @@ def test_what_cannot_be_is_refused(url: str) -> None:
     email.upcast(1)(dict)
     with pytest.raises(InvalidOption, match=r"upcast\(1\) .* there is one already"):
         email.upcast(1)(lambda given: given)
-    with pytest.raises(InvalidOption, match="version=3: the code of task type 'email' is here, of version 2"):
+    with pytest.raises(
+        InvalidOption, match="version=3: task type 'email' is defined in this program, with version 2"
+    ):
         email.options(version=3)
     with pytest.raises(InvalidOption, match="version=0"):
         app.task(name="other", version=0)(_to)
