@@ -335,7 +335,7 @@ local function lane_gate()
 
   local written, void = {}, {}
   local function keep(lane, text)
-    if not string.find(text, '[^;]') then text = '' end
+    if text ~= '' and not string.find(text, '[^;]') then text = '' end
     if text == b.kept[lane] then return end
     if text == '' then
       void[#void + 1] = lane
@@ -356,8 +356,12 @@ local function lane_gate()
 
   local function save()
     for lane, r in pairs(b.records) do
-      keep(lane, table.concat({
-        text_of(r.held, 0), text_of(r.tat, now), text_of(r.finish, 0), text_of(r.held_until, now), r.halt, counted_of(r)}, ';'))
+      if r.tat <= now and r.finish <= 0 and r.held_until <= now and r.halt == '' and not b.counting then
+        keep(lane, r.held > 0 and r.held .. ';;;;' or '')  -- nearly all: slots and nothing else
+      else
+        keep(lane, table.concat({
+          text_of(r.held, 0), text_of(r.tat, now), text_of(r.finish, 0), text_of(r.held_until, now), r.halt, counted_of(r)}, ';'))
+      end
     end
     keep('', table.concat({text_of(whole.tat, now), text_of(whole.virtual, 0), text_of(whole.newest, 0)}, ';'))
     flush()
