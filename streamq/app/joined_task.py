@@ -115,9 +115,22 @@ def _check_lane(handler: Handler, options: CallOptions) -> None:
             f"priority={options.priority!r}: the lanes of {handler.name!r} are ordered, its tasks run in the "
             "order they were accepted"
         )
-    rate = policy.lane.per_start if policy.lane is not None else None
-    if rate is not None and options.cost is not None and options.cost > rate.burst:
+    _check_cost(handler, options.cost)
+
+
+def _check_cost(handler: Handler, cost: int | None) -> None:
+    """A task that costs more than a burst would be charged for less. A burst of 1, as the rate of a type has
+    unless it is told, counts starts, whatever they cost."""
+    policy = handler.options
+    per = policy.lane.per_start if policy.lane is not None else None
+    if cost is not None and per is not None and cost > per.burst:
         raise InvalidOption(
-            f"cost={options.cost}: no task of {handler.name!r} can cost more than its lane's burst, which is "
-            f"{rate.burst}"
+            f"cost={cost}: no task of {handler.name!r} can cost more than its lane's burst, which is "
+            f"{per.burst}: raise burst, or split the task"
+        )
+    of_all = policy.start_rate
+    if cost is not None and of_all is not None and 1 < of_all.burst < cost:
+        raise InvalidOption(
+            f"cost={cost}: no task of {handler.name!r} can cost more than the burst of its start_rate, which "
+            f"is {of_all.burst}: raise burst, or split the task"
         )

@@ -7,7 +7,7 @@ compared at one instant, and everything is looked at twice. Must not write.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -19,8 +19,8 @@ from streamq.calls.audit import Fault
 from streamq.flow import Flow, ask
 from streamq.keys import TypeKeys
 
-LANES: Final = 25
-"""Lanes that one call checks: one or two milliseconds of the server."""
+LANES: Final = 16
+"""Lanes that one look into turns, ripe or slots reads. A call looks as often as it has time for."""
 DOUBTFUL: Final = 1000
 """Lanes whose slots are compared with their tasks one by one: what moves makes others differ for a moment."""
 TASKS: Final = 200
@@ -51,19 +51,23 @@ def turns(t: TypeKeys, found: Report) -> Flow[None]:
         cursor = ""
         while True:
             walked = yield from ask(audit_calls.audit_turns(t, of, cursor, LANES))
-            first = list(walked.problems)
-            again = set((yield from _again(t, first)))
-            yield from found(Found(walked.checked, [fault for fault in first if fault in again]))
+            more = yield from _named(t, walked.left)
+            first = [*walked.problems, *more.faults]
+            again = set((yield from _named(t, [fault.where for fault in first])).faults)
+            checked = walked.checked + more.checked
+            yield from found(Found(checked, [fault for fault in first if fault in again]))
             cursor = walked.cursor
             if not cursor:
                 break
 
 
-def _again(t: TypeKeys, faults: Collection[Fault]) -> Flow[tuple[Fault, ...]]:
-    if not faults:
-        return ()
-    looked = yield from ask(audit_calls.audit_turns(t, "", "", 0, [fault.where for fault in faults]))
-    return looked.problems
+def _named(t: TypeKeys, lanes: Sequence[str]) -> Flow[Found]:
+    """Check these lanes, in as many calls as it takes."""
+    checked, faults = 0, list[Fault]()
+    while lanes:
+        looked = yield from ask(audit_calls.audit_turns(t, "", "", LANES, lanes))
+        checked, faults, lanes = checked + looked.checked, [*faults, *looked.problems], looked.left
+    return Found(checked, faults)
 
 
 # -- slots ---------------------------------------------------------------------------------------------

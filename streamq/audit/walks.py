@@ -21,6 +21,8 @@ from streamq.model.task import STREAM_LETTERS
 _Look = Callable[[Sequence[str]], Flow[list[Fault]]]
 STEP: Final = 32
 """Entries in one step at most: a fraction of a millisecond of the server's time."""
+ROWS: Final = 200
+"""Names of rows that one scan reads and one call is given: it checks as many as it has time for."""
 LOOK: Final = 10
 """Places that one call checks; each may hold a payload of any size."""
 LATE_MS: Final = 60_000
@@ -67,7 +69,7 @@ def memos(t: TypeKeys, found: Report) -> Flow[None]:
 def rows(of: audit_calls.Rows, t: TypeKeys, found: Report) -> Flow[None]:
     """Check every row of the index, the cancel requests, the list of dead letters or the locks: its task
     exists."""
-    yield from _walk(lambda cursor: audit_calls.scan_rows(t, of, cursor, STEP), partial(_rows, t, of), found)
+    yield from _walk(lambda cursor: audit_calls.scan_rows(t, of, cursor, ROWS), partial(_rows, t, of), found)
 
 
 def pending(t: TypeKeys, found: Report) -> Flow[None]:
@@ -127,7 +129,7 @@ def _rows(t: TypeKeys, of: audit_calls.Rows, ids: Sequence[str]) -> Flow[list[Fa
     found: list[Fault] = []
     start = 0
     while start < len(ids):
-        looked, faults = yield from ask(audit_calls.audit_rows(t, of, ids[start : start + STEP]))
+        looked, faults = yield from ask(audit_calls.audit_rows(t, of, ids[start : start + ROWS]))
         found += faults
         start += looked
     return found

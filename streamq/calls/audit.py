@@ -141,11 +141,13 @@ def audit_schedule(t: TypeKeys, cursor: str, limit: int) -> Call[Walked]:
 
 
 class LaneFaults(NamedTuple):
-    """A step of the walk over parked tasks: where to go on ('' at the end), and the faults."""
+    """A step of a walk over parked tasks or lanes: where to go on ('' at the end), the faults, and the lanes
+    that were not checked."""
 
     cursor: str
     checked: int
     problems: tuple[Fault, ...]
+    left: tuple[str, ...] = ()
 
 
 def audit_lanes(t: TypeKeys, cursor: str, limit: int) -> Call[LaneFaults]:
@@ -154,8 +156,13 @@ def audit_lanes(t: TypeKeys, cursor: str, limit: int) -> Call[LaneFaults]:
 
 def audit_turns(t: TypeKeys, of: str, cursor: str, limit: int, lanes: Sequence[str] = ()) -> Call[LaneFaults]:
     """Walk over lanes, turns, ripe or slots, or check these lanes: who may go has its turn, and a timer where
-    it must wait for time."""
-    return build("audit_turns", (of, *_bytes([cursor]), limit, *_bytes(lanes)), _lane_faults, t)
+    it must wait for time. `left`: lanes that there was no time for."""
+    return build(
+        "audit_turns",
+        (of, *_bytes([cursor]), limit, *_bytes(lanes)),
+        lambda r: _lane_faults(r)._replace(left=tuple(map(_shown, r[3]))),
+        t,
+    )
 
 
 def _lane_faults(reply: list[Reply]) -> LaneFaults:

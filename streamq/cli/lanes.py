@@ -44,11 +44,18 @@ def run(args: argparse.Namespace) -> int:
     found = target.find(args)
     check_name(args.type)
     [name] = target.known(found, [args.type])
+    _check_limits(args, name)
     if args.action is None:
         return _list(args, found, name)
     if args.action != "limit" and args.lane is None:
         raise UsageError(f"name the lane: streamq lanes {name} {args.action} --lane LANE")
     return _act(args, found, name)
+
+
+def _check_limits(args: argparse.Namespace, name: str) -> None:
+    for option in ("running", "rate", "burst", "weight"):
+        if args.action != "limit" and getattr(args, option) is not None:
+            raise UsageError(f"--{option} sets a limit: streamq lanes {name} limit --{option} ...")
 
 
 def _list(args: argparse.Namespace, found: target.Target, name: str) -> int:

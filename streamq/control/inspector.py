@@ -35,6 +35,7 @@ from streamq.keys import shard_keys, type_keys
 from streamq.model.counts import COUNTERS, Counts
 from streamq.model.task import State
 from streamq.namespace import namespace_of, with_ring
+from streamq.options.lane import lane_name
 from streamq.shards import MOST, AppRecord
 
 if TYPE_CHECKING:
@@ -193,7 +194,10 @@ class Questions(Facade):
     @operation
     def lanes(self, task_type: str, lane: str | None = None) -> Flow[list[LaneInfo]]:
         """Return the lanes of a type that have parked tasks, or this one lane; who has waited longest first.
-        Of very many lanes two thousand a shard are looked at."""
+        Of very many lanes two thousand a shard are looked at. Raises InvalidOption for what is no lane's
+        name."""
+        if lane is not None:
+            lane_name(lane, "lane")
         shards = yield from self._each()
         return (yield from lanes.read(self._app, task_type, shards, self._unreadable, only=lane))
 

@@ -19,7 +19,7 @@ from streamq.errors import InvalidOption
 from streamq.flow import Flow, ask, in_turn
 from streamq.keys import TypeKeys, type_keys
 from streamq.model.reply import Note
-from streamq.options.lane import StartRate, limit_of, named
+from streamq.options.lane import StartRate, lane_name, limit_of
 
 BATCH: Final = 100
 
@@ -45,42 +45,45 @@ class LaneActions(ActionBase):
         Raises UnknownTaskType and InvalidOption.
         """
         rules = limit_of(running, rate, burst, weight)
+        of = "" if lane is None else _of(lane)
+        if lane is None and weight is not None:
+            raise InvalidOption(f"weight={weight!r:.80}: is a lane's share: name the lane, as lane='acme'")
         yield from self._check_type(task_type)
         yield from self._in_lanes(
-            task_type, "limit", lane, lambda t, told: lane_calls.limit(t, _of(lane), rules, told)
+            task_type, "limit", lane, lambda t, told: lane_calls.limit(t, of, rules, told)
         )
 
     @operation
     def pause_lane(self, task_type: str, lane: str) -> Flow[None]:
         """Let nobody of a lane start; who runs goes on. As limit(running=0). Raises UnknownTaskType."""
+        of, rules = _of(lane), limit_of(0, None, None, None)
         yield from self._check_type(task_type)
-        rules = limit_of(0, None, None, None)
         yield from self._in_lanes(
-            task_type, "pause", lane, lambda t, told: lane_calls.limit(t, _of(lane), rules, told)
+            task_type, "pause", lane, lambda t, told: lane_calls.limit(t, of, rules, told)
         )
 
     @operation
     def resume_lane(self, task_type: str, lane: str) -> Flow[None]:
         """Let a lane go on that was paused, that a dead letter halts, or that a handler holds back: its
         limits are those of the code again. Raises UnknownTaskType."""
+        of = _of(lane)
         yield from self._check_type(task_type)
         yield from self._in_lanes(
-            task_type, "resume", lane, lambda t, told: lane_calls.limit(t, _of(lane), "", told)
+            task_type, "resume", lane, lambda t, told: lane_calls.limit(t, of, "", told)
         )
         for shard in range((yield from self._known())):
-            yield from ask(lane_calls.open_lane(type_keys(self._app, shard, task_type), _of(lane)))
+            yield from ask(lane_calls.open_lane(type_keys(self._app, shard, task_type), of))
 
     @operation
     def purge_lane(self, task_type: str, lane: str) -> Flow[int]:
         """End the parked tasks of a lane as cancelled; return how many. Who is ready or runs goes on. Raises
         UnknownTaskType."""
+        of = _of(lane)
         yield from self._check_type(task_type)
         told, total = note(self._by, "purge", f"{task_type}, lane {lane!r}"), 0
         for shard in range((yield from self._known())):
             while ended := (
-                yield from ask(
-                    lane_calls.purge_lane(type_keys(self._app, shard, task_type), _of(lane), BATCH, told)
-                )
+                yield from ask(lane_calls.purge_lane(type_keys(self._app, shard, task_type), of, BATCH, told))
             ):
                 total += ended
         return total
@@ -100,6 +103,6 @@ class LaneActions(ActionBase):
             )
 
 
-def _of(lane: str | None) -> str:
-    """A lane as the scripts name it; '' is the whole type."""
-    return "" if lane is None else stored(named(lane, "lane"))
+def _of(lane: str) -> str:
+    """A lane as the scripts name it."""
+    return stored(lane_name(lane, "lane"))

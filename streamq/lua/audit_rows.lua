@@ -1,10 +1,11 @@
 #!lua flags=no-writes,allow-stale
 -- audit_rows: check rows of the index, the cancel requests, the dead list, the locks or the successors of their
 -- holders: each must have its task. A lock is named by its digest in hex.
--- USES scheduled in_stream lane_row streams field letter_in lock_held unhexed waits
+-- USES scheduled in_stream in_time lane_row streams field letter_in lock_held unhexed waits
 -- KEYS schedule index cancels dead letters unique after
 -- ARGV group of bytes ids...
--- Returns {ids checked, {problem, id...}}; `of` is index, cancels, dead, unique or after; it stops after reading `bytes`
+-- Returns {ids checked, {problem, id...}}; `of` is index, cancels, dead, unique or after; it stops after
+-- reading `bytes`, and when `in_time` says so
 local bytes, problems, read = tonumber(bytes), {}, 0
 
 local function seen(row) read = read + #row + 300 end
@@ -64,7 +65,7 @@ end
 
 local looked = 0
 for n = first_arg, #ARGV do
-  if read >= bytes then break end
+  if read >= bytes or not in_time(1) and looked > 0 then break end
   looked = looked + 1
   local name = fault(ARGV[n])
   if name then

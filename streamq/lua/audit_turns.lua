@@ -2,13 +2,14 @@
 -- audit_turns: check lanes, each at one instant: whether those that may go have their turn, whether something looks again
 -- at those that time lets go, and whether what halts one is there.
 --
--- `of`: walk on through the lanes that have rows (lanes), or through turns, ripe or slots; or check the lanes that are
--- named ('' and no cursor). Nothing is checked while a change of the rules is being brought to all lanes (`sweep`).
--- USES lane_row lane_rules lane_why
+-- Check the lanes that are named, then walk on through the lanes that have rows (`of` lanes), or through turns, ripe or slots
+-- for lanes that have no row, for as long as `in_time` allows; with `of` '' only those that are named. Nothing is checked
+-- while a change of the rules is being brought to all lanes (`sweep`).
+-- USES in_order in_time lane_row lane_rules lane_why
 -- KEYS lanes turns ripe slots letters policy
 -- ARGV of cursor limit names...
--- Returns {the cursor to go on from, or '' at the end, checked, {problem, lane...}}
-local problems, checked, seen, next_ = {}, 0, {}, ''
+-- Returns {the cursor to go on from, or '' at the end, checked, {problem, lane...}, {lanes to name in the next call...}}
+local problems, checked, seen, next_, left = {}, 0, {}, cursor, {}
 
 local function stuck(lane, ready, free, score, timer)
   local b = book()
@@ -24,9 +25,9 @@ local function residue(r, timer)
   return not timer and (last > 0 or r.finish > 0) and r.halt == '' and 'missing_timer'
 end
 
-local function fault(lane)
+local function fault(lane, head)
   local b = book()
-  local r, head = b.record(lane), first_of(lane)
+  local r = b.record(lane)
   if r.halt ~= '' and redis.call('HEXISTS', letters, r.halt) == 0 then return 'orphaned_halt' end
   local score, timer = redis.call('ZSCORE', turns, lane), tonumber(redis.call('ZSCORE', ripe, lane) or nil)
   if not head and r.held == 0 then return score and 'stale_turn' or residue(r, timer) end
@@ -36,41 +37,64 @@ local function fault(lane)
   return found or timer and timer > b.now_ms and not (free and ready > b.now) and 'stale_timer'
 end
 
-local function check(lane)
+local function check(lane, head)
   if lane == '' or seen[lane] then return end
   seen[lane] = true
   checked = checked + 1
-  local name = fault(lane)
+  local name = fault(lane, head)
   if name then
     problems[#problems + 1] = name
     problems[#problems + 1] = lane
   end
 end
 
+-- Read more rows at a time while each is another lane's and they are short: each look into `lanes` takes its time.
 local function walk_lanes()
-  next_ = cursor
-  for _ = 1, limit do
-    local row = redis.call('ZRANGE', lanes, next_ == '' and '-' or '(' .. next_ .. '\1', '+', 'BYLEX', 'LIMIT', 0, 1)[1]
-    if not row then
+  local chunk, others = 1, 0
+  repeat
+    local rows = redis.call(
+      'ZRANGE', lanes, next_ == '' and '-' or '(' .. next_ .. '\1', '+', 'BYLEX', 'LIMIT', 0, chunk)
+    local size = 0
+    others = 0
+    for _, row in ipairs(rows) do
+      local lane = string.match(row, '^([^%z]+)%z') or row
+      if lane ~= next_ and in_order(next_, lane) then
+        next_, others, size = lane, others + 1, size + #row
+        check(lane, lane_row(row) or first_of(lane))
+      end
+    end
+    if others == 0 then
       next_ = ''
       return
     end
-    next_ = string.match(row, '^([^%z]+)%z') or row
-    check(next_)
-  end
+    chunk = others == chunk and size < 16384 and math.min(16, chunk * 2) or 1
+  until not in_time(others)
 end
 
+-- A compact hash or set answers with all that it has, whatever the limit.
 local function scan(command, key)
-  local found = redis.call(command, key, cursor == '' and '0' or cursor, 'COUNT', limit)
-  for n = 1, #found[2], 2 do check(found[2][n]) end
-  next_ = found[1] ~= '0' and found[1] or ''
+  repeat
+    local found = redis.call(command, key, next_ == '' and '0' or next_, 'COUNT', limit)
+    next_ = found[1] ~= '0' and found[1] or ''
+    for n = 1, #found[2], 2 do
+      local lane = found[2][n]
+      if not in_time(1) and n > 1 then
+        left[#left + 1] = lane
+      elseif not first_of(lane) then
+        check(lane, false)
+      end
+    end
+  until next_ == '' or not in_time(0)
 end
 
 local swept = redis.pcall('HEXISTS', policy, 'sweep')
-if swept == 1 then return {'', 0, {}} end
-for n = first_arg, #ARGV do check(ARGV[n]) end
+if swept == 1 then return {'', 0, {}, {}} end
+for n = first_arg, #ARGV do
+  if not in_time(1) and n > first_arg then left[#left + 1] = ARGV[n] else check(ARGV[n], first_of(ARGV[n])) end
+end
+if #left > 0 then return {cursor, checked, problems, left} end
 if of == 'lanes' then walk_lanes() end
 if of == 'turns' then scan('ZSCAN', turns) end
 if of == 'ripe' then scan('ZSCAN', ripe) end
 if of == 'slots' then scan('HSCAN', slots) end
-return {next_, checked, problems}
+return {next_, checked, problems, left}

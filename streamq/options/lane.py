@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn, cast
 
 from streamq.errors import InvalidOption
-from streamq.options.checks import LONGEST_KEY, seconds, whole
+from streamq.options.checks import LONGEST_KEY, Duration, flag, seconds, whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,13 +34,22 @@ class StartRate:
     period: float
     burst: int = 1
 
+    if TYPE_CHECKING:  # the period may be given in any form of a duration; the field is seconds
+
+        def __init__(self, count: int, period: Duration, burst: int = ...) -> None: ...
+
+    def __post_init__(self) -> None:
+        whole(self.count, "StartRate: count", least=1, most=_MOST_STARTS)
+        object.__setattr__(self, "period", seconds(self.period, "StartRate: period", least=0.001))
+        whole(self.burst, "StartRate: burst", least=1, most=MOST_COST)
+
     @classmethod
     def parse(cls, value: StartRate | str, name: str, burst: int | None = None) -> StartRate:
-        """Read "5/s", "100/1m" or a StartRate."""
+        """Read "5/s", "100/1m" or a StartRate. burst: instead of its own, a number that was checked."""
         if isinstance(value, StartRate):
             return value if burst is None else cls(value.count, value.period, burst)
         count, slash, period = str(value).partition("/")
-        if not slash or not count.isascii() or not count.isdigit() or len(count) > 7:
+        if not slash or not period.strip() or not count.isascii() or not count.isdigit() or len(count) > 7:
             _wrong_rate(value, name)
         if not 1 <= int(count) <= _MOST_STARTS:
             _wrong_rate(value, name)
@@ -93,10 +102,12 @@ class Lane:
             raise InvalidOption(
                 f"Lane({self.argument!r:.80}): name an argument of the handler, as Lane('customer_id')"
             )
+        flag(self.fair, "Lane: fair")
+        flag(self.order, "Lane: order")
         if self.running is not None:
             whole(self.running, "Lane: running", least=0)
         if self.burst is not None:
-            whole(self.burst, "Lane: burst", least=1, most=MOST_COST)
+            _burst(self.burst, "Lane: burst")
             if self.rate is None:
                 raise InvalidOption("Lane: burst needs a rate, as Lane(..., rate='5/s', burst=10)")
         if self.rate is not None:
@@ -129,6 +140,11 @@ def lane(value: object, name: str) -> Lane | None:
     return value
 
 
+def _burst(value: object, name: str) -> int:
+    """How many starts may come at once."""
+    return whole(value, name, least=1, most=MOST_COST)
+
+
 def check_weight(value: object, name: str) -> float:
     """A share among lanes that wait."""
     if isinstance(value, int | float) and not isinstance(value, bool) and 0.001 <= value <= 1e6:
@@ -148,7 +164,9 @@ def named(value: str, name: str) -> str:
     try:
         raw = value.encode()
     except UnicodeEncodeError:
-        raise InvalidOption(f"{name}={value!r:.80}: has lone surrogates, it is no UTF-8") from None
+        raise InvalidOption(
+            f"{name}={value!r:.80}: has lone surrogates, which UTF-8 cannot encode. Pass valid text"
+        ) from None
     if len(raw) > LONGEST_KEY or b"\0" in raw:
         raise InvalidOption(
             f"{name}={value!r:.80}: a lane's name has at most {LONGEST_KEY} bytes and no zero byte, this one "
@@ -210,7 +228,7 @@ def limit_of(
         whole(running, "running", least=0)
     if weight is not None:
         check_weight(weight, "weight")
-    if burst is not None and rate is None:
+    if burst is not None and _burst(burst, "burst") and rate is None:
         raise InvalidOption("burst needs a rate, as rate='5/s', burst=10")
     per = None if rate is None else StartRate.parse(rate, "rate", burst)
     text = ";".join(map(_part, (running, *_rate(per), weight)))

@@ -35,7 +35,7 @@ class RateLimit:
         if isinstance(value, RateLimit):
             return value
         count, slash, period = str(value).partition("/")
-        good = slash and count.isascii() and count.isdigit() and len(count) <= 7
+        good = slash and period.strip() and count.isascii() and count.isdigit() and len(count) <= 7
         if not good or not 1 <= int(count) <= 1_000_000:
             raise InvalidOption(
                 f"rate_limit={value!r:.80}: not a rate. Write '100/1m' (1 to 1,000,000 tasks in a period)"

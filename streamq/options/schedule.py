@@ -24,6 +24,11 @@ GRACE: Final = 60.0
 SHORTEST: Final = 1.0
 """Seconds between two runs at least, and that a run may be late at least."""
 _LONGEST_TEXT: Final = 200
+_FIELDS: Final = (
+    "Write minute 0-59, hour 0-23, day of month 1-31 or L, month 1-12 or JAN-DEC, day of week 0-7 or SUN-SAT"
+)
+_OF_THE_HOST: Final = ("localtime", "posixrules")
+"""Files among the time zones that each host has its own of: daemons on two hosts would disagree."""
 
 
 def cron_library() -> Any:
@@ -43,7 +48,7 @@ def zone(name: str) -> tzinfo:
     from zoneinfo import ZoneInfo  # noqa: PLC0415 - most apps have no schedule
 
     try:
-        return ZoneInfo(name)
+        return ZoneInfo("" if name in _OF_THE_HOST else name)
     except (KeyError, ValueError, OSError, TypeError):  # not there, no name, a folder of names
         raise InvalidOption(
             f"tz={name!r:.80}: there is no such time zone; write an IANA name such as 'Europe/Madrid'. Where "
@@ -82,7 +87,7 @@ class Cron:
             raise InvalidOption(f"Cron({self.expression!r}): is never due, in no year") from None
         except Exception as error:  # noqa: BLE001 - its own error, and what it trips over in odd text
             said = str(error) or "cannot be read"
-            raise InvalidOption(f"Cron({self.expression!r:.80}): {said}") from None
+            raise InvalidOption(f"Cron({self.expression!r:.80}): {said}. {_FIELDS}") from None
 
     def __str__(self) -> str:
         return f"{self.expression} {self.tz}"

@@ -107,7 +107,7 @@ def plan(policy: UniqueOptions, call: UniqueOptions | None = None) -> Plan | Non
     contradictions."""
     asked = policy if call is None else _together(policy, call)
     if asked.unique is False:
-        _no_manner(asked, "unique=False")
+        _no_manner(asked, "with unique=False")
         return None
     if asked.unique is None and asked.debounce is None and asked.throttle is None:
         _no_manner(asked, "without debounce or throttle")
@@ -133,7 +133,7 @@ def _together(policy: UniqueOptions, call: UniqueOptions) -> UniqueOptions:
 def _no_manner(asked: UniqueOptions, where: str) -> None:
     for name in ("debounce", "max_wait", "throttle", "trailing"):
         if getattr(asked, name) not in (None, False):
-            raise InvalidOption(f"{name} {where} has no effect: leave it out")
+            raise InvalidOption(f"{name} has no effect {where}: leave it out")
 
 
 def _plan(how: Unique, key: str | None, asked: UniqueOptions) -> Plan:

@@ -22,6 +22,7 @@ from tests.conftest import command
 from tests.lua.lane_twin import Rules
 from tests.lua.shard import Shard
 from tests.lua.test_lanes import laned, policy, settle
+from tests.variant import changed
 
 
 def enqueue(shard: Shard, lanes: list[str]) -> None:
@@ -109,6 +110,20 @@ def test_nothing_is_judged_while_changed_rules_are_brought_to_the_lanes(url: str
     enqueue(shard, ["acme", "acme"])
     shard.run(producer_calls.register(shard.t, shard.s, "tests:email", policy(Rules(lane_running=2))))
     assert faults(shard) == set()
+
+
+@pytest.mark.parametrize("lanes", [1, 7, 300])
+def test_a_call_that_has_no_time_leaves_the_rest_to_the_next(url: str, lanes: int) -> None:
+    """Each checks one thing at least, so a slow server is audited too, and finds the same."""
+    shard = opened(url, Rules(lane_running=1))
+    enqueue(shard, [f"lane {n % lanes}" for n in range(2 * lanes + 40)])
+    shard.command("HSET", shard.t.slots, "nobody", ";;;9000000000000000;")
+    shard.command("ZADD", shard.t.turns, 1, "neither")
+    shard.command("ZADD", shard.t.ripe, 10**15, "lane 0")
+    wrong = {("missing_timer", "nobody"), ("stale_turn", "neither"), ("stale_timer", "lane 0")}
+    assert faults(shard) == wrong
+    with changed(lambda _, text: text.replace("CALL = 0.002, 64", "CALL = -1, 0")):
+        assert faults(shard) == wrong
 
 
 PARKED = 1_000_000

@@ -64,6 +64,12 @@ async def post(customer: str, seconds: float) -> None:
     note(f"posted:{customer}")
 
 
+@app.task(lease=1, max_lost=50, lane=Lane("customer", running=2), running=10)
+async def brief(customer: str) -> None:
+    note(f"post:{customer}")
+    note(f"posted:{customer}")
+
+
 @app.task(lease=1, max_lost=20, lane=Lane("order", order=True), backoff=wait_fixed(0.05))
 async def ship(order: str, n: int, seconds: float) -> None:
     note(f"ship:{order}:{n}:{get_context().fence}")

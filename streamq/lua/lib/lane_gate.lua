@@ -209,6 +209,9 @@ local function lane_gate()
 
   local DIGITS = {h = '1', n = '2', l = '3'}
 
+  -- In an ordered lane no priority counts: a sender that does not know the rules may ask for one.
+  local function digit_of(r, letter) return r.ordered and '2' or DIGITS[letter] end
+
   -- Let a task run now if the limits allow it and no other has the first right; otherwise park it. number: its place in the
   -- order, if it has one already. due (ms): not before then. Return its id, and whether it was parked.
   function g.arrive(lane, cost, letter, fields, id, number, due)
@@ -225,7 +228,7 @@ local function lane_gate()
       return id or place, false
     end
     head_of(lane, r)
-    return park(lane, r, DIGITS[letter], number, letter, cost, due, fields, id), true
+    return park(lane, r, digit_of(r, letter), number, letter, cost, due, fields, id), true
   end
 
   -- Give back the slot of an entry that is gone. With on_dead="halt", the first dead letter halts its ordered lane.
@@ -271,8 +274,9 @@ local function lane_gate()
   -- Give a parked task other fields. It keeps its place in the lane unless its priority changes.
   function g.rewrite(found, letter, cost, fields, due)
     g.take(found)
-    local digit = found.digit == '0' and '0' or DIGITS[letter]
-    park(found.lane, record(found.lane), digit, tonumber(found.number), letter, cost, due, fields, field(fields, 'i'))
+    local r = record(found.lane)
+    local digit = found.digit == '0' and '0' or digit_of(r, letter)
+    park(found.lane, r, digit, tonumber(found.number), letter, cost, due, fields, field(fields, 'i'))
   end
 
   -- Let a parked task run now whatever the limits are. It counts towards them.
@@ -331,7 +335,7 @@ local function lane_gate()
 
   local written, void = {}, {}
   local function keep(lane, text)
-    if not string.find(text, '[^;]') then text = '' end
+    if text ~= '' and not string.find(text, '[^;]') then text = '' end
     if text == b.kept[lane] then return end
     if text == '' then
       void[#void + 1] = lane
@@ -352,8 +356,12 @@ local function lane_gate()
 
   local function save()
     for lane, r in pairs(b.records) do
-      keep(lane, table.concat({
-        text_of(r.held, 0), text_of(r.tat, now), text_of(r.finish, 0), text_of(r.held_until, now), r.halt, counted_of(r)}, ';'))
+      if r.tat <= now and r.finish <= 0 and r.held_until <= now and r.halt == '' and not b.counting then
+        keep(lane, r.held > 0 and r.held .. ';;;;' or '')  -- nearly all: slots and nothing else
+      else
+        keep(lane, table.concat({
+          text_of(r.held, 0), text_of(r.tat, now), text_of(r.finish, 0), text_of(r.held_until, now), r.halt, counted_of(r)}, ';'))
+      end
     end
     keep('', table.concat({text_of(whole.tat, now), text_of(whole.virtual, 0), text_of(whole.newest, 0)}, ';'))
     flush()

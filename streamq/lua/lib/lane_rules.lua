@@ -27,17 +27,26 @@ local function lane_rules()
   local gate = split(stored.gate)
   local overruled = redis.call('EXISTS', limits) == 1
 
-  -- Set running, interval, burst and weight of a record, from the policy or from what an operator has set.
-  local function ruled(of, lane, running, interval, burst, weight)
+  -- Read running, interval, burst and weight from the policy: once, since there may be many lanes.
+  local function read(running, interval, burst, weight)
+    return {
+      running = sound(running, 0) or math.huge, interval = sound(interval, 0.001), burst = sound(burst, 1) or 1,
+      weight = sound(weight, 0.000001) or 1}
+  end
+
+  local no_rules, of_lanes = read(), read(gate[7], gate[8], gate[9], gate[10])
+
+  -- Set the same of a record, by the policy or by what an operator has set.
+  local function ruled(of, lane, by)
+    by = by or no_rules
+    of.running, of.interval, of.burst, of.weight = by.running, by.interval, by.burst, by.weight
     if overruled then
       local set = split(redis.call('HGET', limits, lane) or nil)
-      if set[1] and set[1] ~= '' then running = set[1] end
-      if set[2] and set[2] ~= '' then interval = set[2] end
-      if set[3] and set[3] ~= '' then burst = set[3] end
-      if set[4] and set[4] ~= '' then weight = set[4] end
+      if set[1] and set[1] ~= '' then of.running = sound(set[1], 0) or math.huge end
+      if set[2] and set[2] ~= '' then of.interval = sound(set[2], 0.001) end
+      if set[3] and set[3] ~= '' then of.burst = sound(set[3], 1) or 1 end
+      if set[4] and set[4] ~= '' then of.weight = sound(set[4], 0.000001) or 1 end
     end
-    of.running = sound(running, 0) or math.huge
-    of.interval, of.burst, of.weight = sound(interval, 0.001), sound(burst, 1) or 1, sound(weight, 0.000001) or 1
     -- After a rate was raised, or the clock set back, nothing waits for a TAT of the old rate or time.
     if of.interval then of.tat = math.min(of.tat, now + of.burst * of.interval) else of.tat = 0 end
     return of
@@ -54,7 +63,7 @@ local function lane_rules()
   local parts = loaded('')
   local whole = ruled(
     {tat = sound(parts[1], 0) or 0, virtual = sound(parts[2], 0) or 0, newest = sound(parts[3], 0) or 0},
-    '', gate[1], gate[2], gate[3])
+    '', read(gate[1], gate[2], gate[3]))
   whole.fair, whole.order, whole.halt = gate[4] == '1', gate[5] == '1', gate[6] == '1'
   whole.window = math.max(1, sound(stored.window, 1) or 64)
   whole.room = math.min(whole.running, whole.fair and whole.window or math.huge)
@@ -72,7 +81,10 @@ local function lane_rules()
     if r then return r end
     local text = redis.call('HGET', slots, lane) or ''
     kept[lane] = text
-    local held, tat, finish, until_, halt, tallies = string.match(text, '^([^;]*);([^;]*);([^;]*);([^;]*);([^;]*);?(.*)$')
+    local held, tat, finish, until_, halt, tallies
+    if text ~= '' then  -- an idle lane has no record
+      held, tat, finish, until_, halt, tallies = string.match(text, '^([^;]*);([^;]*);([^;]*);([^;]*);([^;]*);?(.*)$')
+    end
     if held then
       r = {
         held = sound(held, 0) or 0, tat = sound(tat, 0) or 0, finish = sound(finish, 0) or 0,
@@ -80,7 +92,7 @@ local function lane_rules()
     else
       r = {held = 0, tat = 0, finish = 0, held_until = 0, halt = ''}  -- a lane without a record, or not one of ours
     end
-    if lane == NO_LANE then ruled(r, lane) else ruled(r, lane, gate[7], gate[8], gate[9], gate[10]) end
+    if lane == NO_LANE then ruled(r, lane) else ruled(r, lane, of_lanes) end
     if b.counting then r.counted = tallied(tallies) end
     records[lane] = r
     r.ordered = whole.order and lane ~= NO_LANE
