@@ -163,8 +163,8 @@ def _of_reply(where: str, text: str) -> RedisError:
         )
     if (missing := _missing_command(text)) is not None:
         return ServerError(
-            f"{where} does not accept {missing} ({text}): it is renamed or disabled there, or a proxy in between "
-            "rejects it. Connect to the server itself"
+            f"{where} does not accept {missing} ({text}): it is renamed or disabled there, or a proxy in "
+            "between rejects it. Connect to the server itself"
         )
     if "DB index is out of range" in text or "invalid DB index" in text:
         return ServerError(f"{where} has no such database ({text}). Correct its number in the URL")
