@@ -8,12 +8,14 @@ Commands that only act on names are together in `act`. Data goes to stdout, ever
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn, Protocol, cast
 
+from streamq.cli import standard_streams
 from streamq.exit_codes import (
     CONFIG,
     DENIED,
@@ -69,6 +71,8 @@ COMMANDS: Final = {
     "version": "print the version",
 }
 
+_NOT_WRITTEN: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What a full or broken disk under the output says."""
 _ACTS: Final = ("cancel", "run-now", "pause", "resume", "drain", "dismiss")
 """Those in `act`: all others have a module each."""
 
@@ -91,24 +95,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "_ARGCOMPLETE" in os.environ:  # a shell completes a line
         importlib.import_module("streamq.cli.completion").offer()
     args = list(sys.argv[1:] if argv is None else argv)
+    standard_streams.open_missing()
     try:
-        if len(args) > 1 and args[0] == "help":
-            args = [args[1], "--help"]
-        if not args or args[0] in ("-h", "--help", "help"):
-            _output().write_text(_help())
-            return OK if args else USAGE
-        if args[0] in ("-V", "--version"):
-            args[0] = "version"
-        if args[0] not in COMMANDS:
-            return _unknown(args[0])
-        return _command(args[0], args[1:])
-    except BrokenPipeError:
-        # The reader of the output has gone (`| head`): discard the rest.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = _main(args)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of the output has gone (`| head`)
+        standard_streams.discard()
         return OK
+    except OSError as error:
+        if error.errno not in _NOT_WRITTEN:
+            raise
+        standard_streams.discard()
+        _output().write_message(f"cannot write the output: {error.strerror}")
+        return FAILED
     except KeyboardInterrupt:
         _output().write_message("interrupted")
         return INTERRUPTED
+    return code
+
+
+def _main(args: list[str]) -> int:
+    if len(args) > 1 and args[0] == "help":
+        args = [args[1], "--help"]
+    if not args or args[0] in ("-h", "--help", "help"):
+        _output().write_text(_help())
+        return OK if args else USAGE
+    if args[0] in ("-V", "--version"):
+        args[0] = "version"
+    if args[0] not in COMMANDS:
+        return _unknown(args[0])
+    return _command(args[0], args[1:])
 
 
 class _Parser(argparse.ArgumentParser):

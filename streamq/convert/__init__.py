@@ -8,6 +8,7 @@ Pydantic models are recognized by their methods; pydantic itself is never import
 | --- | --- |
 | converter | the Converter type and its errors |
 | compile | an annotation -> its converter |
+| generics | type variables and Self of a class |
 | untyped | values without a useful annotation: passed as JSON, unconverted |
 | json_scalars | str, int, bool, None, bare lists and dicts: checked, not converted |
 | scalars, enums, containers, records, models, unions | the kinds of annotations |

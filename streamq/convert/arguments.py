@@ -281,12 +281,11 @@ class Arguments:
     def _kwargs_converters(self) -> dict[str | None, Converter]:
         """Return the converters of the arguments in `**kwargs`: by name, or one for all under None."""
         from streamq.convert.compile import unwrapped  # noqa: PLC0415 - for `**kwargs` only
+        from streamq.convert.generics import is_unpack  # noqa: PLC0415 - as above
         from streamq.convert.records import field_types, is_typed_dict  # noqa: PLC0415
 
         annotation = self._hints().get(self._kwargs_name or "", object)
-        if typing.get_origin(annotation) is typing.Unpack and is_typed_dict(
-            kind := unwrapped(typing.get_args(annotation)[0])
-        ):
+        if is_unpack(annotation) and is_typed_dict(kind := unwrapped(typing.get_args(annotation)[0])):
             fields = field_types(typing.get_origin(kind) or kind, typing.get_args(kind))
             return {name: self._compiled(name, hint) for name, hint in fields.items()}
         return {None: self._compiled(self._kwargs_name or "", annotation)}
@@ -309,10 +308,12 @@ class Arguments:
 
         if isinstance(annotation, typing.ParamSpecArgs | typing.ParamSpecKwargs):
             return PLAIN
+        from streamq.convert.generics import is_unpack  # noqa: PLC0415 - as above
+
         if _is_unpacked(annotation):  # *args: *tuple[int, str]
             annotation = (
                 typing.get_args(annotation)[0]
-                if _is_unpack(annotation)
+                if is_unpack(annotation)
                 else types.GenericAlias(tuple, typing.get_args(annotation))
             )
         try:
@@ -340,12 +341,10 @@ def _replace(data: dict[str, object], name: str, decode: Callable[[object], obje
         raise DecodeError(f"argument {under(name, error)}", reason=error.reason) from None
 
 
-def _is_unpack(annotation: object) -> bool:
-    return typing.get_origin(annotation) is typing.Unpack
-
-
 def _is_unpacked(annotation: object) -> bool:
-    return _is_unpack(annotation) or bool(getattr(annotation, "__unpacked__", False))
+    from streamq.convert.generics import is_unpack  # noqa: PLC0415 - for `*args` only
+
+    return is_unpack(annotation) or bool(getattr(annotation, "__unpacked__", False))
 
 
 def _var_args(one: Converter, annotation: object) -> Converter:

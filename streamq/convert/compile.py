@@ -9,10 +9,11 @@ import threading
 import types
 import typing
 from collections import Counter, deque
+from collections.abc import Hashable
 from enum import Enum
 from typing import Final
 
-from streamq.convert import containers, enums, json_scalars, models, records, unions
+from streamq.convert import containers, enums, generics, json_scalars, models, records, unions
 from streamq.convert.converter import Converter, EncodeError
 from streamq.convert.one_way import to_data
 from streamq.convert.scalars import scalar
@@ -26,6 +27,7 @@ _WRAPPERS: Final[tuple[object, ...]] = tuple(
 )
 _WRAPPER_NAMES: Final = ("ReadOnly", "Required", "NotRequired")
 """The wrappers of `typing_extensions` that are classes of its own."""
+_OF_ITEMS: Final = (*containers.LISTS, *containers.SETS, frozenset, deque)
 _BYTES: Final = (bytes, bytearray, memoryview)
 
 
@@ -102,28 +104,30 @@ class Compiler:
             raise InvalidArguments(
                 "bytes cannot be an argument: JSON has none. Take text (base64) or a reference"
             )
+        if not isinstance(kind, Hashable):
+            return self._opaque(kind)  # no type: a list, or a dict
         return self._container(kind, args, annotation) or self._class(kind, args)
 
     def _container(self, kind: object, args: tuple[object, ...], annotation: object) -> Converter | None:
         if kind is tuple:
             return self._tuple(args, bare=annotation is tuple or annotation is typing.Tuple)  # noqa: UP006
-        inner = self(args[0]) if args and kind not in containers.MAPPINGS else self._untyped
+        if kind in containers.MAPPINGS:
+            return self._mapping(kind, args)
+        if kind not in _OF_ITEMS:
+            return None  # its arguments may be no types at all, as the list in Callable[[], int]
+        inner = self(args[0]) if args else self._untyped
         if kind in containers.LISTS:
             return containers.lists(inner) if args else json_scalars.bare(list, self._untyped)
-        if kind in containers.SETS or kind is frozenset:
-            return containers.sets(frozenset if kind is frozenset else set, inner)
         if kind is deque:
             return containers.deques(inner)
-        return self._mapping(kind, args) if kind in containers.MAPPINGS else None
+        return containers.sets(frozenset if kind is frozenset else set, inner)
 
     def _tuple(self, args: tuple[object, ...], *, bare: bool) -> Converter:
         if bare:
             return containers.variadic(self._untyped)
         if len(args) == 2 and args[1] is Ellipsis:
             return containers.variadic(self(args[0]))
-        if any(
-            typing.get_origin(arg) is typing.Unpack or getattr(arg, "__unpacked__", False) for arg in args
-        ):
+        if any(generics.is_unpack(arg) or getattr(arg, "__unpacked__", False) for arg in args):
             raise InvalidArguments(
                 f"tuple[{', '.join(map(annotation_text, args))}] cannot be an argument: write tuple[T, ...]"
             )
@@ -196,7 +200,7 @@ def _alias_value(annotation: object, origin: object, args: tuple[object, ...]) -
         value: object = getattr(annotation, "__value__", object)
         return value
     given: dict[object, object] = dict(zip(getattr(origin, "__type_params__", ()), args, strict=False))
-    return records.substituted(getattr(origin, "__value__", object), given)
+    return generics.substituted(getattr(origin, "__value__", object), given)
 
 
 def unwrapped(annotation: object) -> object:

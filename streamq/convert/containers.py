@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 import orjson
 
 from streamq.convert.converter import (
+    SCALARS,
     Convert,
     Converter,
     EncodeError,
@@ -22,7 +23,7 @@ from streamq.convert.converter import (
 )
 from streamq.convert.json_scalars import unexpected_value
 from streamq.convert.round_trip import same
-from streamq.convert.untyped import PLAIN, exact, text_key
+from streamq.convert.untyped import PLAIN, exact, text_key, walk
 from streamq.errors import DecodeError
 
 LISTS: Final[tuple[object, ...]] = (
@@ -113,7 +114,11 @@ def _iterable(name: str, make: Make, takes: tuple[type, ...], inner: Converter) 
     def decode(data: object) -> object:
         if not isinstance(data, list):
             raise decode_error("a list", data)
-        return make(data if inner.decode is None or kinds.issuperset(map(type, data)) else items(data, read))
+        found = data if inner.decode is None or kinds.issuperset(map(type, data)) else items(data, read)
+        try:
+            return make(found)
+        except TypeError:  # an item that cannot be in a set
+            raise decode_error(f"items of a {name}", data) from None
 
     def encode(value: object) -> object:
         if not isinstance(value, takes):
@@ -123,9 +128,21 @@ def _iterable(name: str, make: Make, takes: tuple[type, ...], inner: Converter) 
         found = ordered if kinds.issuperset(map(type, ordered)) else items(ordered, write)
         if not unordered and value.__class__ not in takes and not make(value) == value:
             raise EncodeError(f"{kind_of(value)} would come back as a {name} that is not equal to it")
+        if unordered and not SCALARS.issuperset(map(type, found)):
+            _check_hashable(name, decode, found)
         return found
 
     return Converter(name, encode, decode, _JSON_LIST)
+
+
+def _check_hashable(name: str, decode: Convert, data: object) -> None:
+    """Raise EncodeError if an item would come back as one that no set can hold, as a tuple does as a list."""
+    try:
+        decode(data)
+    except DecodeError:
+        raise EncodeError(
+            f"its items would come back as lists or dicts, which no {name} can hold: annotate what they are"
+        ) from None
 
 
 def sorted_items(values: Iterable[Any]) -> list[object]:
@@ -182,6 +199,8 @@ def mapping(make: Make, keys: Converter | None, inner: Converter) -> Converter:
                 found[key if keys is None else keys.read(key)] = inner.read(item)
             except DecodeError as error:
                 raise under(f".{key}", error) from None
+            except TypeError:  # such as a tuple that holds a list
+                raise decode_error("a key that can be hashed", key) from None
         return found if make is dict else make(found)
 
     def encode(value: object) -> object:
@@ -279,7 +298,7 @@ def keys(inner: Converter) -> Converter:
         except EncodeError as refused:
             fault = f"the key {key!r:.60}: {refused.fault}"
             raise EncodeError(fault, changed=refused.changed, wrong_type=refused.wrong_type) from None
-        name = data if isinstance(data, str) else orjson.dumps(data).decode()
+        name = data if isinstance(data, str) else _json_text(key, data)
         try:
             back = decode(name)
         except DecodeError:
@@ -291,6 +310,17 @@ def keys(inner: Converter) -> Converter:
         return name
 
     return Converter(inner.name, encode, decode, frozenset({str}))
+
+
+def _json_text(key: object, data: object) -> str:
+    try:
+        return orjson.dumps(data).decode()
+    except (TypeError, ValueError):
+        try:
+            walk(data)
+        except EncodeError as refused:
+            raise EncodeError(f"the key {key!r:.60}: {refused.fault}", changed=False) from None
+        raise
 
 
 def _meanings(name: object, inner: Converter) -> list[object]:

@@ -21,6 +21,7 @@ from streamq.convert.converter import (
     under,
     unexpected_type,
 )
+from streamq.convert.generics import as_meant
 from streamq.convert.round_trip import check_same
 from streamq.errors import DecodeError, InvalidArguments
 
@@ -45,10 +46,6 @@ class TypedDictClass(Protocol):
 
     __name__: str
     __required_keys__: frozenset[str]
-
-
-class _Generic(Protocol):
-    def __getitem__(self, arguments: tuple[object, ...]) -> object: ...
 
 
 def is_record(kind: object) -> bool:
@@ -144,9 +141,15 @@ def _is_generated(kind: type) -> bool:
         and code.co_filename == "<string>"
         and not hasattr(kind, "__post_init__")
         and not any("__new__" in vars(base) for base in kind.__mro__ if base is not object)
+        and (_is_frozen(kind) or not any("__setattr__" in vars(base) for base in kind.__mro__[:-1]))
         and type(kind) is type
         and not any(_is_descriptor(vars(base).get(f.name)) for f in _fields_of(kind) for base in kind.__mro__)
     )
+
+
+def _is_frozen(kind: type) -> bool:
+    """Return whether its attributes are set by dataclasses' own code, past a `__setattr__` of the class."""
+    return bool(getattr(getattr(kind, "__dataclass_params__", None), "frozen", False))
 
 
 def _is_descriptor(held: object) -> bool:
@@ -276,28 +279,4 @@ def field_types(kind: type | TypedDictClass, args: tuple[object, ...]) -> dict[s
         names: Iterable[str] = [f.name for f in _fields_of(kind)]
     else:
         names = _names(kind) if is_named_tuple(kind) else hints
-    given = _bindings(kind, args)
-    return {name: substituted(hints.get(name, object), given) for name in names}
-
-
-def _bindings(kind: object, args: tuple[object, ...]) -> dict[object, object]:
-    """Return what the type variables of a class and its bases stand for."""
-    found: dict[object, object] = dict(zip(getattr(kind, "__parameters__", ()), args, strict=False))
-    for base in getattr(kind, "__orig_bases__", ()):
-        origin = typing.get_origin(base)
-        if origin is not None and origin is not typing.Generic:
-            inner = tuple(substituted(arg, found) for arg in typing.get_args(base))
-            for variable, meant in _bindings(origin, inner).items():
-                # A variable with two meanings is useless: fields of that type are not converted.
-                found[variable] = meant if found.get(variable, meant) == meant else object
-    return found
-
-
-def substituted(hint: object, given: dict[object, object]) -> object:
-    """Return the type with its type variables replaced."""
-    if isinstance(hint, typing.TypeVar):
-        return given.get(hint, hint)
-    variables: tuple[object, ...] = () if isinstance(hint, type) else getattr(hint, "__parameters__", ())
-    if not given or not variables:
-        return hint
-    return cast("_Generic", hint)[tuple(given.get(one, one) for one in variables)]
+    return {name: as_meant(hints.get(name, object), kind, args) for name in names}

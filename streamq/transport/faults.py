@@ -52,7 +52,7 @@ _LOGIN: Final = (
 _IN_SCRIPT: Final = ("ACL failure", "NOPERM", "executing the script can't", "No permissions to access")
 """The error texts for a command that was refused within a script; they differ by server and release."""
 _LOGIN_FIXES: Final = {
-    "NOAUTH": "it requires a password: put user and password into the URL, as redis://user:password@host",
+    "NOAUTH": "it requires a password: put it into the URL in front of the host, as in user:password@host",
     "WRONGPASS": "check user and password in the URL",
     "DENIED": "give the server a password (requirepass) or an address to listen on (bind)",
     "ERR AUTH": "the server has no password: check user and password in the URL, or leave them out",
@@ -161,11 +161,10 @@ def _of_reply(where: str, text: str) -> RedisError:
         return ServerError(
             f"{where} is a node of a cluster. Write its URL with +cluster, as redis+cluster://"
         )
-    if (unknown := _UNKNOWN.search(text)) is not None:
-        command = (unknown[1] or unknown[2]).upper()
+    if (missing := _missing_command(text)) is not None:
         return ServerError(
-            f"{where} does not accept the command {command}, which streamq needs ({text}): it is renamed or "
-            "disabled there, or a proxy in between rejects it. Connect to the server itself"
+            f"{where} does not accept {missing} ({text}): it is renamed or disabled there, or a proxy in "
+            "between rejects it. Connect to the server itself"
         )
     if "DB index is out of range" in text or "invalid DB index" in text:
         return ServerError(f"{where} has no such database ({text}). Correct its number in the URL")
@@ -174,6 +173,16 @@ def _of_reply(where: str, text: str) -> RedisError:
             f"{where} is a node of a cluster, which has database 0 only. Write redis+cluster://host:port"
         )
     return ServerError(f"{where} refused a call: {text}")
+
+
+def _missing_command(text: str) -> str | None:
+    """Return what the server lacks, if that is its error: a server does not name the command of a script."""
+    if "command called from script" in text:
+        return "a command that streamq's scripts need"
+    unknown = _UNKNOWN.search(text)
+    return (
+        None if unknown is None else f"the command {(unknown[1] or unknown[2]).upper()}, which streamq needs"
+    )
 
 
 def _fix(text: str) -> str:

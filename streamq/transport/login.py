@@ -86,10 +86,12 @@ def commands(address: Address) -> list[Command]:
 
 def check_reply(command: Command, line: bytes) -> None:
     """Raise the client library's error unless this reply to a command of the login is good."""
-    if not line.endswith(b"\n"):
-        raise lib.ConnectionError(CLOSED_AT_ONCE if not line else f"{NO_REDIS} {line[:40]!r}")
+    if not line:
+        raise lib.ConnectionError(CLOSED_AT_ONCE)
     if line[:1] not in b"+-":
         raise lib.InvalidResponse(f"{NO_REDIS} {line[:40].strip()!r}")
+    if not line.endswith(b"\n"):
+        raise lib.ConnectionError(f"the server closed the connection within its reply {line[:40]!r}")
     text = line.decode("utf-8", "replace").strip()
     if text.startswith(_FATAL) or (text[:1] == "-" and command[0] != "CLIENT"):
         raise lib.ResponseError(text[1:])

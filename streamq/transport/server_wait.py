@@ -10,7 +10,7 @@ import math
 import random
 import time
 from collections.abc import Coroutine
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from streamq.calls import question as question_calls
 from streamq.errors import RedisUnavailable
@@ -26,6 +26,9 @@ LOG_EVERY: Final = 30.0
 lines."""
 SHARED_FOR: Final = 0.3
 """Seconds for which a failed discovery counts for all callers."""
+
+
+T = TypeVar("T")
 
 
 class _Log(Protocol):
@@ -54,7 +57,7 @@ async def wait_until_ready(
 ) -> bool:
     """Wait until the server of a key is ready, or any server if there is no key. Return False, at once, if
     `stop` is set before. Raises RedisErrors of a server that is reachable but refuses the call."""
-    return await _unless_stopped(stop or asyncio.Event(), _poll(transport, key))
+    return await unless_stopped(stop or asyncio.Event(), _poll(transport, key)) is not None
 
 
 async def wait_at_start(transport: AsyncTransport, log: _Log, *, stop: asyncio.Event) -> bool:
@@ -62,18 +65,19 @@ async def wait_at_start(transport: AsyncTransport, log: _Log, *, stop: asyncio.E
     s."""
     slow = asyncio.ensure_future(_log_slow(transport, log))
     try:
-        return await _unless_stopped(stop, _poll_and_log(transport, log, slow))
+        return await unless_stopped(stop, _poll_and_log(transport, log, slow)) is not None
     finally:
         slow.cancel()
         await asyncio.gather(slow, return_exceptions=True)
 
 
-async def _unless_stopped(stop: asyncio.Event, polling: Coroutine[object, object, bool]) -> bool:
-    asking = asyncio.ensure_future(polling)
+async def unless_stopped(stop: asyncio.Event, work: Coroutine[object, object, T]) -> T | None:
+    """Return what the work returns; None, at once, if `stop` is set before: then the work is cancelled."""
+    asking = asyncio.ensure_future(work)
     stopping = asyncio.ensure_future(stop.wait())
     try:
         await asyncio.wait((asking, stopping), return_when=asyncio.FIRST_COMPLETED)
-        return asking.done() and await asking
+        return await asking if asking.done() else None
     finally:
         asking.cancel()
         stopping.cancel()

@@ -13,6 +13,12 @@ from streamq.transport import dns, login
 
 _SILENT: Final = "it is frozen, overloaded or behind a firewall; check the server, then the network"
 _NO_NAME: Final = "correct the host in the URL, or check this machine's name service"
+_NOBODY: Final = "no server accepts the connection; check host and port in the URL, and the firewalls"
+_NOBODY_OR_NO_TLS: Final = (
+    "no server accepts the connection, or it takes no TLS on that port: write redis://, or the port for TLS; "
+    "else check host and port in the URL, and the firewalls"
+)
+_TLS: Final = ("rediss", "valkeys")
 _FIXES: Final = (
     ("certificate required", "it requires a certificate: add ?ssl_certfile=…&ssl_keyfile=… to the URL"),
     ("wrong_version_number", "it takes no TLS on that port: write redis://, or the port for TLS"),
@@ -36,7 +42,7 @@ _FIXES: Final = (
     ("no route to host", "there is no route to it; check the host in the URL and this machine's routes"),
     (
         "timeout connecting",
-        "no server accepts the connection; check host and port in the URL, and the firewalls",
+        _NOBODY,
     ),
     (login.CLOSED_AT_ONCE, "is it a Redis port? If it takes TLS only, write rediss://"),
     (login.SILENT, "is it a Redis port? If it takes TLS, write rediss://; else it is frozen or overloaded"),
@@ -56,13 +62,15 @@ def no_connection(where: str, error: Exception, source: str) -> str:
     fix = next((fix for words, fix in _FIXES if words in low), "")
     if isinstance(error, OSError) and error.errno in (errno.ECONNREFUSED, errno.ENOENT):
         fix = ""
+    if fix is _NOBODY and where.startswith(_TLS):
+        fix = _NOBODY_OR_NO_TLS
     hint = fix or _running(where, source, refused=any(words in low for words in _REFUSED))
     why = text.rstrip(".") or type(error).__name__
     return f"no connection to {where}: {why}{':' if fix else '.'} {hint}"
 
 
 def _running(where: str, source: str, *, refused: bool) -> str:
-    tls = ", and does it take TLS there" if where.startswith(("rediss", "valkeys")) else ""
+    tls = ", and does it take TLS there" if where.startswith(_TLS) else ""
     text = f"Is the server running{tls}?"
     if source:
         text += f" The URL is from {source}."

@@ -25,7 +25,7 @@ from streamq.shards import AppRecord
 from streamq.telemetry import logs
 from streamq.transport.async_transport import AsyncTransport
 from streamq.transport.server import warn_of_eviction
-from streamq.transport.server_wait import wait_at_start
+from streamq.transport.server_wait import unless_stopped, wait_at_start
 from streamq.worker.in_flight import chunks
 
 START_PATIENCE: Final = 10.0
@@ -52,7 +52,7 @@ class Registration:
         Return None if the worker is stopped meanwhile. Raise RedisError if the server refuses the worker."""
         while await wait_at_start(self._transport, self._log, stop=stop):
             try:
-                return await self._announce()
+                return await unless_stopped(stop, self._announce())
             except RedisUnavailable as error:
                 self._log.warning("redis.unavailable", doing="start", error=str(error))
                 await asyncio.sleep(START_RETRY)

@@ -16,7 +16,7 @@ import pytest
 from streamq import StreamQ, migration_hints
 from streamq.calls import producer as producer_calls
 from streamq.calls import worker as worker_calls
-from streamq.cli import COMMANDS
+from streamq.cli import COMMANDS, main
 from streamq.control.inspector import Inspector
 from streamq.envelope import encode_overrides
 from streamq.model.delivery import Overrides
@@ -170,6 +170,26 @@ def test_which_app(capsys: Capture, url: str, monkeypatch: pytest.MonkeyPatch) -
     assert as_json(capsys, "stats", "--app", "two")["app"] == "two"
     monkeypatch.setenv("STREAMQ_APP", "one")
     assert as_json(capsys, "stats")["app"] == "one"
+
+
+def test_a_full_disk_under_the_output_is_one_line(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    for words in (["version"], ["apps", "--url", url, "--json"], ["--help"]):
+        with Path("/dev/full").open("w", encoding="utf-8") as full:
+            monkeypatch.setattr(sys, "stdout", full)
+            assert main(words) == 1
+            monkeypatch.undo()
+        assert capsys.readouterr().err == "streamq: cannot write the output: No space left on device\n"
+
+
+def test_a_command_whose_output_is_closed_does_its_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    assert main(["version"]) == 0
+    assert main(["stat"]) == 2
+    sys.stdout.close()
+    sys.stderr.close()
 
 
 def test_version(capsys: Capture) -> None:

@@ -26,6 +26,7 @@ from streamq import (
     StreamQ,
     Worker,
     WorkerOptions,
+    printable,
 )
 from streamq.cli import main
 from streamq.doctor import users
@@ -99,6 +100,11 @@ def test_a_refusal_is_told_as_one_whatever_its_words(text: str) -> None:
         (lib.ConnectionError("[SSL: WRONG_VERSION_NUMBER] wrong version"), RedisUnavailable, "takes no TLS"),
         (lib.TimeoutError("Timeout connecting to server"), RedisUnavailable, "firewalls"),
         (lib.ConnectionError("the server closed the connection"), RedisUnavailable, "idle"),
+        (
+            lib.ResponseError("ERR Unknown Redis command called from script script: 7e14"),
+            ServerError,
+            "does not accept a command that streamq's scripts need",
+        ),
     ],
 )
 def test_each_fault_says_what_to_do(error: Exception, kind: type[Exception], said: str) -> None:
@@ -150,6 +156,24 @@ async def test_a_web_server_is_no_redis(way: str) -> None:
         app = StreamQ("shop", f"redis://127.0.0.1:{port}")
         with pytest.raises(ServerError, match="not a Redis server but a web server"):
             await (app.asend("email", {}) if way == "async" else asyncio.to_thread(app.send, "email", {}))
+
+
+@pytest.mark.parametrize("way", ["sync", "async"])
+async def test_a_server_of_another_kind_that_sends_no_line_is_no_redis(way: str) -> None:
+    with saying(b"E\x00\x00\x00\x8dSFATAL\x00C0A000\x00Munsupported frontend protocol\x00") as port:
+        app = StreamQ("shop", f"redis://127.0.0.1:{port}")
+        with pytest.raises(ServerError, match="not a Redis server but something else"):
+            await (app.asend("email", {}) if way == "async" else asyncio.to_thread(app.send, "email", {}))
+
+
+def test_no_answer_to_tls_may_be_a_port_without_tls() -> None:
+    told = str(translate(lib.TimeoutError("Timeout connecting to server"), "rediss://h:1/0"))
+    assert "it takes no TLS on that port: write redis://" in told
+
+
+def test_the_fix_for_a_missing_password_is_printed_whole() -> None:
+    told = str(translate(lib.ResponseError("NOAUTH Authentication required."), WHERE))
+    assert printable.masked(told) == told
 
 
 @pytest.mark.parametrize("way", ["sync", "async"])

@@ -8,15 +8,18 @@ import re
 import types
 import typing
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Mapping
-from dataclasses import InitVar, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import InitVar, dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import PurePosixPath
 from typing import (
+    Annotated,
     Any,
+    Generic,
     Literal,
     Optional,
+    Self,
     cast,
 )
 from uuid import UUID
@@ -26,9 +29,12 @@ import orjson
 import pydantic
 import pydantic.dataclasses
 import pytest
+import typing_extensions
 
-from streamq import InvalidArguments, PayloadError
+from streamq import DecodeError, InvalidArguments, PayloadError
 from streamq.convert.round_trip import difference, same
+from streamq.options.task import task_options
+from streamq.registry.handler import Handler
 from tests.unit.kinds import (
     AT,
     Aliased,
@@ -41,6 +47,7 @@ from tests.unit.kinds import (
     Options,
     Point,
     Sub,
+    T,
     Tree,
     Word,
     back,
@@ -70,6 +77,15 @@ class Text(str):
     __slots__ = ()
 
 
+@dataclass
+class Chain(Generic[T]):
+    item: T
+    more: list[Self] = field(default_factory=list["Self"])
+    last: Self | None = None
+    named: dict[str, Annotated[Self, "said of it"]] = field(default_factory=dict[str, "Self"])
+    pair: tuple[Self, int] | None = None
+
+
 @pytest.mark.parametrize(
     ("annotation", "value"),
     [
@@ -92,6 +108,8 @@ class Text(str):
         (Tree | Late, Late("x")), (PurePosixPath, PurePosixPath("a/b")), (tuple[()], ()),
         (tuple[int, ...], ()), (set[frozenset[int]], {frozenset({1, 2}), frozenset({2, 3})}),
         (Whole, Whole(3)), (Text, Text("x")), (UserUUID, UserUUID(int=3)), (Frozen, Frozen(2026, 1, 1)),
+        (Callable[[], int], 3), (cast("Any", [int]), [1]), (Chain[date], Chain(AT.date(), [Chain(AT.date())])),
+        (Chain[int] | None, Chain(1, last=Chain(2), named={"a": Chain(3)}, pair=(Chain(4), 5))),
         (Mapping[str, Any], {"a": [1, None]}), (ipaddress.IPv4Interface, ipaddress.ip_interface("10.0.0.1/8")),
     ],
 )  # fmt: skip
@@ -148,6 +166,14 @@ class Restless:
 
 
 @dataclass
+class Doubled:
+    n: int
+
+    def __setattr__(self, name: str, value: int) -> None:
+        object.__setattr__(self, name, value * 2)
+
+
+@dataclass
 class Same:
     x: int
     at: datetime
@@ -193,6 +219,8 @@ def private() -> Private:
         (complex, 1j, "complex has no JSON form"), (range, range(3), "range has no JSON form"),
         (Any, re.compile("a"), "Pattern has no JSON form"), (pydantic.SecretStr, pydantic.SecretStr("hush"), "SecretStr"),
         (defaultdict[str, int], defaultdict(int, a=1), "not as the"), (time, time(1, tzinfo=ZoneInfo("Europe/Berlin")), "another"),
+        (Doubled, Doubled(1), "runs code of its own"), (dict[int, int], {2**70: 1}, "more than 64 bits"),
+        (dict[tuple[int, ...], int], {(2**70,): 1}, "more than 64 bits"), (dict[tuple[str], int], {("\ud800",): 1}, "surrogates"),
         (dict[int | str, int], {"1": 2}, "annotate keys of one type"), (memoryview | None, None, "bytes cannot be"),
     ],
 )  # fmt: skip
@@ -216,6 +244,30 @@ def test_a_required_initvar_fails_with_its_name() -> None:
 
     with pytest.raises(InvalidArguments, match=r"parameter 'x' .*InitVar 'key' is not kept"):
         handler(Needs).prepare()
+
+
+@pytest.mark.parametrize("kind", [set, frozenset, cast("Any", set)[Any], cast("Any", set)[tuple[Any, ...]]])
+def test_what_no_set_can_hold_is_refused_as_a_result_and_when_it_is_read(kind: Any) -> None:
+    one = handler(kind)
+    with pytest.raises(PayloadError, match="would come back as lists or dicts"):
+        one.encode_result({((1,), 2)})
+    with pytest.raises(DecodeError, match="expected items of a"):
+        one.decode_result(b"[[[1]]]")
+    with pytest.raises(DecodeError, match=r"x: expected items of a"):
+        one.arguments(b'{"x":[[[1]]]}')
+
+
+def test_a_key_that_cannot_be_hashed_is_an_error_of_the_arguments() -> None:
+    with pytest.raises(DecodeError, match=r"expected a key that can be hashed"):
+        handler(dict[tuple[Any], int]).arguments(b'{"x":{"[[1]]":1}}')
+
+
+def test_the_unpack_of_typing_extensions_is_read() -> None:
+    def work(**options: Any) -> None: ...
+
+    work.__annotations__ = {"options": typing_extensions.Unpack[Options]}
+    one = Handler("work", work, task_options({}))
+    assert one.arguments(one.payload((), {"at": AT})) == ((), {"at": AT})
 
 
 def test_a_tree_of_unions_takes_no_exponential_time() -> None:
