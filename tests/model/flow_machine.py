@@ -21,9 +21,12 @@ from streamq.calls import operator as operator_calls
 from streamq.calls import producer as producer_calls
 from streamq.calls import worker as worker_calls
 from streamq.calls.call import Arg
+from streamq.calls.flow_again import GO_ON, again
 from streamq.calls.flows import Advanced, Item
+from streamq.flow import drive
 from streamq.flows.flow_id import task_of
 from streamq.flows.growing import page_of
+from streamq.flows.retry_plan import plan_of
 from streamq.model.delivery import Delivery
 from streamq.model.effect import NodeResult
 from streamq.model.outcome import (
@@ -324,7 +327,7 @@ class FlowFuzz:
         twin = self._any("failed", "cancelled")
         if twin is None:
             return
-        assert self.shard.run(calls.mark(self.shard.s, twin.id, "retry")) == twin.state
+        self._retried(twin)
         for n, node in enumerate(twin.nodes):
             letter = twin.states[n]
             again = letter == "s" or (letter in FAILED and not node.tolerated)
@@ -333,6 +336,13 @@ class FlowFuzz:
         twin.state, twin.looked = "running", False
         self._advance(twin, [], joined=False)
         twin.go_on()
+
+    def _retried(self, twin: Twin) -> None:
+        """Plan a retry, and let the nodes wait again; whoever does it may die, and somebody else goes on."""
+        s = self.shard.s
+        plan = drive(self.shard.transport, plan_of(s, twin.id, []))
+        assert self.shard.run(again(s, twin.id, plan)) == (twin.state, 0)
+        assert self.shard.run(again(s, twin.id, self.chance.choice((plan, GO_ON)))).left == -1
 
     # -- their tasks -------------------------------------------------------------------------------------
 
