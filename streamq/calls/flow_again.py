@@ -18,13 +18,14 @@ PAGE: Final = 1_000
 
 class Plan(NamedTuple):
     """What a retry is to make of a flow. generation: the flow's, for which the plan is. letters: one for each
-    node (see the script `flow_again`). maps, grown, order: what the record is to say then. seen: how many
-    bytes of the order were known."""
+    node (see the script `flow_again`). maps, grown, controls, order: what the record is to say then. seen:
+    how many bytes of the order were known."""
 
     generation: int
     letters: str
     maps: str
     grown: str
+    controls: str
     order: str
     seen: int
 
@@ -37,7 +38,7 @@ class Again(NamedTuple):
     left: int
 
 
-GO_ON: Final = Plan(0, "", "", "", "", 0)
+GO_ON: Final = Plan(0, "", "", "", "", "", 0)
 """No plan: the call goes on with the one that is kept with the flow, if there is one."""
 
 

@@ -20,7 +20,7 @@ from streamq.stored import text
 
 _AT_ONCE: Final = 500
 _FIELDS: Final = (
-    "generation", "static", "maps", "grown", "order", "tolerant", "races", "undos", "on_failure",
+    "generation", "static", "maps", "grown", "order", "tolerant", "races", "undos", "on_failure", "controls",
 )  # fmt: skip
 _Ranges = Mapping[int, tuple[int, int]]
 
@@ -45,11 +45,12 @@ def plan_of(s: ShardKeys, flow: str, again: Sequence[int]) -> Flow[Plan]:
         letters[first : first + count] = (
             _of_children(_root(node, ranges, static), node, chosen, gone, lost, states) * count
         )
+    left = [f" {node}:{first}:{count}" for node, (first, count) in ranges.items() if node not in gone]
+    order = [f" {node}" for node in _numbers(told["order"]) if node not in chosen]
+    controls = _listed(_controls(told, grown))
+    maps, seen = "".join(left), len(raw[4] or b"")
     return Plan(
-        calls.counted(raw[0]), letters.decode(),
-        "".join(f" {node}:{first}:{count}" for node, (first, count) in ranges.items() if node not in gone),
-        _listed(grown), "".join(f" {node}" for node in _numbers(told["order"]) if node not in chosen),
-        len(raw[4] or b""),
+        calls.counted(raw[0]), letters.decode(), maps, _listed(grown), controls, "".join(order), seen
     )  # fmt: skip
 
 
@@ -63,6 +64,12 @@ def _undos(stored: str) -> list[int]:
 
 def _listed(numbers: Iterable[int]) -> str:
     return "".join(f" {node}" for node in numbers) + " " if numbers else ""
+
+
+def _controls(told: Mapping[str, str], grown: Collection[int]) -> list[int]:
+    """Return the nodes that have no task: not those that run again, whose children are forgotten."""
+    forgotten = {*_numbers(told["grown"])} - {*grown}
+    return [node for node in _numbers(told["controls"]) if node not in forgotten]
 
 
 def _in_order(ranges: _Ranges, nodes: int) -> dict[int, tuple[int, int]]:

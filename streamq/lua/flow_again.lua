@@ -4,22 +4,25 @@
 -- The plan comes with the first call and is kept in the record until the last, so that anybody goes on with a retry whose caller
 -- has died; until then the flow is over as before. A letter for each node: n waits again unless it has completed; t if it was
 -- skipped; a in any case; s is skipped for ever; k stays. The rest is what the record is to say then: the maps that are left,
--- the nodes that have children, and the completed nodes that may have to be undone, where `seen` bytes of these were known.
+-- the nodes that have children, all nodes without a task, and the completed nodes that may have to be undone, where `seen` bytes
+-- of these were known.
 -- USES clock flow_open note
 -- KEYS flow flow_states flows inbox
--- ARGV flow_id most action about generation plan maps_left grown_left order_left seen
+-- ARGV flow_id most action about generation plan maps_left grown_left controls_left order_left seen
 -- Returns {the flow's state before, '' if there is none, how many nodes are left to look at; -1 if nothing is planned}
 if not flow_open() then return {'', -1} end
 local before = f.state
-local kept = redis.call('HMGET', flow, 'again', 'again_of', 'again_maps', 'again_grown', 'again_order', 'again_todo')
+local fields = {'again', 'again_of', 'again_maps', 'again_grown', 'again_order', 'again_todo', 'again_controls'}
+local kept = redis.call('HMGET', flow, unpack(fields))
 local of, at, order_seen = string.match(kept[2] or '', '^(%d+) (%d+) (%d+)$')
 local begun = kept[1] and OVER[before] and tonumber(of) == f.generation
-local fields = {'again', 'again_of', 'again_maps', 'again_grown', 'again_order', 'again_todo'}
 if not begun then
   if kept[1] then redis.call('HDEL', flow, unpack(fields)) end  -- another release has done it meanwhile
   if plan == '' or not OVER[before] or tonumber(generation) ~= f.generation then return {before, -1} end
-  at, order_seen, kept = 0, seen, {plan, '', maps_left, grown_left, order_left, ''}
-  redis.call('HSET', flow, 'again', plan, 'again_maps', maps_left, 'again_grown', grown_left, 'again_order', order_left)
+  at, order_seen, kept = 0, seen, {plan, '', maps_left, grown_left, order_left, '', controls_left}
+  redis.call(
+    'HSET', flow, 'again', plan, 'again_maps', maps_left, 'again_grown', grown_left, 'again_order', order_left, 'again_controls',
+    controls_left)
   note(1)
 end
 
@@ -54,9 +57,9 @@ if to < #kept[1] then
   return {before, #kept[1] - to}
 end
 redis.call('HDEL', flow, 'ended', 'why', unpack(fields))
-redis.call('HSET', flow, 'maps', kept[3], 'grown', kept[4])
+redis.call('HSET', flow, 'maps', kept[3], 'grown', kept[4], 'controls', kept[7] or '')
 f.order = kept[5] .. string.sub(f.order or '', tonumber(order_seen) + 1)
-f.grown, f.todo = kept[4], string.sub(looks, 2)
+f.grown, f.controls, f.todo = kept[4], kept[7] or '', string.sub(looks, 2)
 f.state, f.cause, f.generation, f.undo = 'running', '', f.generation + 1, '1'
 flow_close()
 return {before, 0}

@@ -354,7 +354,7 @@ FLOWS: dict[str, Make] = {
     "flow_mark": after(flow_of, lambda s: flow_calls.mark(s.s, FLOW, "cancel", note=NOTE)),
     "flow_again": after(
         flow_failed,
-        lambda s: flow_again.again(s.s, FLOW, flow_again.Plan(1, "nn", "", "", "", 0), NOTE),
+        lambda s: flow_again.again(s.s, FLOW, flow_again.Plan(1, "nn", "", "", "", "", 0), NOTE),
     ),
     "flow_signal": after(flow_of, lambda s: flow_calls.signal(s.s, FLOW, "go", b"1", "0" * 16, NOTE)),
     "flow_keep": after(flow_of, lambda s: flow_calls.keep(s.s, FLOW, 5, "running")),

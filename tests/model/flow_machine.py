@@ -155,6 +155,17 @@ class Twin:
     def ready(self) -> list[int]:
         return [n for n, letter in enumerate(self.states) if letter == "q"]
 
+    @property
+    def releasable(self) -> list[int]:
+        """Those that may run and have a task."""
+        return self.ready
+
+    @property
+    def inbox(self) -> set[str]:
+        """What the inbox has of it."""
+        look = {f"{self.id} look"} if self.ready or not self.looked else set[str]()
+        return look | {f"{self.id} {n} {how}" for n, how in self.rows.items()}
+
 
 class FlowFuzz:
     """One run of the machine. AssertionError where the server and the twin differ."""
@@ -292,11 +303,11 @@ class FlowFuzz:
     def release(self) -> None:
         """Let some of those run that may; the call may be lost half way, and come twice."""
         twin = self._any()
-        if twin is None or not twin.ready:
+        if twin is None or not twin.releasable:
             return
-        one = self.chance.choice(twin.ready)
-        of = twin.nodes[one].map
-        some = [n for n in twin.ready if twin.nodes[n].map == of and (n == one or self.chance.random() < 0.7)]
+        one = self.chance.choice(twin.releasable)
+        of, may = twin.nodes[one].map, twin.releasable
+        some = [n for n in may if twin.nodes[n].map == of and (n == one or self.chance.random() < 0.7)]
         first = 0 if of is None else (twin.nodes[of].children or range(0)).start
         number = -1 if of is None else of
         call = calls.release(self.shard.t, self.shard.s, twin.id, page_of(number, 0), some, number, first)
@@ -415,6 +426,9 @@ class FlowFuzz:
         self.shard.run(daemon_calls.expire(self.shard.t, 100))
         for twin, n in ready:
             self._ends(twin, n, "e")
+        for twin in self.flows.values():
+            for node in twin.nodes:
+                node.mortal = node.mortal and node.task != "running"  # it is looked at again much later
 
     def lose(self) -> None:
         """A worker dies with a task that was lost too often."""
@@ -470,9 +484,7 @@ class FlowFuzz:
             ]  # fmt: skip
             assert [int(one or -1) for one in raw] == counted, (raw, twin)
             assert counted[0] == sum(counted[1:5])
-            rows |= {f"{twin.id} {n} {how}" for n, how in twin.rows.items()}
-            if twin.ready or not twin.looked:
-                rows.add(f"{twin.id} look")
+            rows |= twin.inbox
             self._compare_tasks(twin)
         found = {row.decode() for row in self.shard.command("ZRANGE", self.shard.s.inbox, 0, -1)}
         assert found == rows, (found, rows)

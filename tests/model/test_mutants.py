@@ -19,7 +19,9 @@ from streamq import scripts
 from streamq.embedded import EmbeddedServer
 from streamq.errors import StreamQError
 from tests.conftest import command
-from tests.model import flow_mutants, lane_mutants, mutant, step_mutants
+from tests.model import flow_kind_mutants, flow_mutants, lane_mutants, mutant, step_mutants
+from tests.model.flow_kind_mutants import FLOW_KIND_MUTANTS, QUICK_FLOW_KINDS
+from tests.model.flow_kinds_machine import KindFuzz
 from tests.model.flow_machine import FlowFuzz
 from tests.model.flow_mutants import FLOW_MUTANTS, QUICK_FLOWS
 from tests.model.lane_mutants import LANE_MUTANTS, QUICK_LANES, LaneMutant
@@ -35,7 +37,7 @@ EXAMPLES = 1000 if WANTED else 400
 
 
 AnyMutant = Mutant | LaneMutant
-EVERY: list[AnyMutant] = [*MUTANTS, *LANE_MUTANTS, *STEP_MUTANTS, *FLOW_MUTANTS]
+EVERY: list[AnyMutant] = [*MUTANTS, *LANE_MUTANTS, *STEP_MUTANTS, *FLOW_MUTANTS, *FLOW_KIND_MUTANTS]
 
 
 def wanted() -> list[AnyMutant]:
@@ -49,6 +51,8 @@ def found_out(url: str, one: AnyMutant) -> str:
         return lane_mutants.noticed(url, one)
     if one in STEP_MUTANTS:
         return by_steps(url, one)
+    if one in FLOW_KIND_MUTANTS:
+        return by_flow_kinds(url, one)
     return by_flows(url, one) if one in FLOW_MUTANTS else noticed(url, one)
 
 
@@ -58,6 +62,10 @@ def by_steps(url: str, one: Mutant | None) -> str:
 
 def by_flows(url: str, one: Mutant | None) -> str:
     return mutant.noticed(url, one, lambda *run: FlowFuzz(*run).run(), flow_mutants.SEEDS)
+
+
+def by_flow_kinds(url: str, one: Mutant | None) -> str:
+    return mutant.noticed(url, one, lambda *run: KindFuzz(*run).run(), flow_kind_mutants.SEEDS)
 
 
 def noticed(url: str, *mutants: Mutant) -> str:
@@ -104,6 +112,11 @@ def test_an_end_that_does_not_tell_its_flow_is_noticed(one: Mutant, valkey: Embe
     assert by_flows(valkey.url, one), one.fault
 
 
+@pytest.mark.parametrize("one", QUICK_FLOW_KINDS, ids=str)
+def test_a_missing_guard_of_a_kind_of_node_is_noticed(one: Mutant, valkey: EmbeddedServer) -> None:
+    assert by_flow_kinds(valkey.url, one), one.fault
+
+
 @pytest.mark.skipif(not WANTED, reason="minutes: STREAMQ_MUTANTS=all")
 @pytest.mark.timeout(3600)
 def test_all_missing_guards_are_noticed(valkey: EmbeddedServer) -> None:
@@ -119,9 +132,10 @@ def test_all_missing_guards_are_noticed(valkey: EmbeddedServer) -> None:
     lane_mutants.content(valkey.url)
     assert by_steps(valkey.url, None) == ""
     assert by_flows(valkey.url, None) == ""
+    assert by_flow_kinds(valkey.url, None) == ""
 
 
-@pytest.mark.parametrize("one", [*MUTANTS, *STEP_MUTANTS, *FLOW_MUTANTS], ids=str)
+@pytest.mark.parametrize("one", [*MUTANTS, *STEP_MUTANTS, *FLOW_MUTANTS, *FLOW_KIND_MUTANTS], ids=str)
 def test_every_mutant_fits_its_script(one: Mutant, valkey: EmbeddedServer) -> None:
     """A script that is rewritten takes its mutants along. One that is no Lua would be noticed for that."""
     changed_text = without(*one[:3])(one.script, scripts.load(one.script).text)
