@@ -56,9 +56,9 @@ _TIMERS: Final = [
      "a wait that got nothing has completed"),
 ]  # fmt: skip
 _RACES: Final = [
+    ("  if not won and left then return end\n", "  if left then return end\n", "a race waits for its losers"),
     ("    if letter == 'c' then won = won or m end\n", "    if letter == 'c' then won = m end\n",
      "the last in the list wins"),
-    ("  if not won and left then return end\n", "  if left then return end\n", "a race waits for its losers"),
     ("  if not won then return flow_ended_now(n, 'd',", "  if not won then return flow_ended_now(n, 'c',",
      "somebody has won who did not complete"),
     ("    for _, loser in ipairs(m ~= won and alone or {}) do flow_lose(loser) end\n", "",

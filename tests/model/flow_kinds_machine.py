@@ -37,8 +37,8 @@ class KindFuzz(FlowFuzz):
         kinds = (
             self.start, *(4 * [self.fetch]), *(7 * [self.settle]), self.cancel_task, self.expire, self.lose,
             self.delete_entry, self.purge, *(5 * [self.advance]), *(4 * [self.release]), self.not_there,
-            self.cancel, self.start_again, *(2 * [self.retry]), *(2 * [self.settle_with_children]),
-            *(3 * [self.grow]), *(2 * [self.signal]), *(2 * [self.time_passes]), self.retry_from,
+            self.cancel, self.start_again, *(2 * [self.retry]), *(4 * [self.settle_with_children]),
+            *(4 * [self.grow]), *(2 * [self.signal]), *(2 * [self.time_passes]), *(3 * [self.retry_from]),
         )  # fmt: skip
         for _ in range(steps):
             self.chance.choice(kinds)()
@@ -272,10 +272,11 @@ class KindFuzz(FlowFuzz):
     def retry_from(self) -> None:
         """Nodes that have completed run again too, and all that wait for them."""
         twin = self._one("failed", "cancelled", "completed")
-        if twin is None or self.chance.random() < 0.4:
+        if twin is None:
             return
         may = [n for n in range(twin.static) if twin.nodes[n].kind != "undo" and n != twin.on_failure]
-        self._again(twin, self.chance.sample(may, 1))
+        with_children = [n for n in may if n in twin.grown]
+        self._again(twin, self.chance.sample(with_children or may, 1))
 
     def _again(self, twin: KindTwin, start: list[int]) -> None:
         s = self.shard.s
