@@ -24,7 +24,7 @@ from streamq.flow import Flow, ask
 from streamq.flows.advancing import Guess, advance
 from streamq.flows.flow_id import FlowId, new_local
 from streamq.flows.growing import page_of
-from streamq.flows.reading import NodeKind
+from streamq.flows.reading import Named, NodeKind
 from streamq.keys import FLOW_PAGE, ShardKeys, shard_keys
 from streamq.model.task import LETTER, NewTask
 from streamq.registry.growth import values_of
@@ -71,10 +71,12 @@ class Declares(NamedTuple):
 
 
 class Built(NamedTuple):
-    """A flow that was started. duplicate: another call has started it, with the same key."""
+    """A flow that was started. duplicate: another call has started it, with the same key. last: the nodes
+    that no other node waits for, where each is a task."""
 
     id: FlowId
     duplicate: bool
+    last: Mapping[str, Named] | None = None
 
 
 class _Part(NamedTuple):
@@ -108,7 +110,7 @@ def start(registry: Registry, declared: Declares, key: str) -> Flow[Built]:
             yield from reopen(registry.name, shard, producer_calls.is_closed(s))
         if done.answer == "started":
             yield from advance(s, local, pipeline=registry.pipeline, guess=_first(declared))
-            return Built(FlowId(declared.name, shard, local), duplicate=False)
+            return Built(FlowId(declared.name, shard, local), duplicate=False, last=_last(declared))
         if done.answer == "before":
             before, gone = yield from _holder(s, key)
             if before:
@@ -143,6 +145,19 @@ def _first(declared: Declares) -> Guess | None:
         return None
     [(name, page)] = first
     return Guess(name, page_of(-1, page))
+
+
+def _last(declared: Declares) -> Mapping[str, Named] | None:
+    """Return the nodes that no other node waits for, by name, if the result of each is that of its task."""
+    apart = {declared.on_failure, *(node.undo for node in declared.nodes)}
+    found: dict[str, Named] = {}
+    for n, node in enumerate(declared.nodes):
+        if node.children or n in apart:
+            continue
+        if node.kind != "task" or node.handler is None or node.handler.expands:
+            return None
+        found[node.name] = Named(n, n, "task", node.handler.name, range(n, n + 1))
+    return found
 
 
 def _letters(declared: Declares) -> str:

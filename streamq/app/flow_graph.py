@@ -240,7 +240,9 @@ class FlowGraph:
         return "" if key is None else f"{self.name}:{key_text(key, 'key')}"
 
     def _handle(self, built: Built) -> FlowHandle:
-        return FlowHandle(built.id, self._registry, self._enqueuer, duplicate=built.duplicate)
+        return FlowHandle(
+            built.id, self._registry, self._enqueuer, duplicate=built.duplicate, last=built.last
+        )
 
     def _declared(self) -> Declares:
         if not self._flow.nodes or (self._on_failure is not None and len(self._flow.nodes) == 1):

@@ -7,7 +7,7 @@ Owns the public interface of a flow that exists. A handle is made by `start`, or
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from streamq.app.enqueuer import Enqueuer
@@ -19,7 +19,7 @@ from streamq.flow import Flow
 from streamq.flows import actions, reading
 from streamq.flows.flow_id import FlowId
 from streamq.flows.naming import about_signal
-from streamq.flows.reading import FlowInfo, FlowState, NodeInfo
+from streamq.flows.reading import FlowInfo, FlowState, Named, NodeInfo
 from streamq.keys import ShardKeys, shard_keys
 from streamq.model.task import SignalAnswer
 from streamq.options.checks import Duration, seconds
@@ -29,12 +29,19 @@ from streamq.registry.registry import Registry
 class FlowHandle:
     """One flow. duplicate: it existed already, with the same key."""
 
-    __slots__ = ("_enqueuer", "_id", "_registry", "duplicate")
+    __slots__ = ("_enqueuer", "_id", "_last", "_registry", "duplicate")
 
     def __init__(
-        self, flow: FlowId, registry: Registry, enqueuer: Enqueuer, *, duplicate: bool = False
+        self,
+        flow: FlowId,
+        registry: Registry,
+        enqueuer: Enqueuer,
+        *,
+        duplicate: bool = False,
+        last: Mapping[str, Named] | None = None,
     ) -> None:
         self._id, self._registry, self._enqueuer = flow, registry, enqueuer
+        self._last = last
         self.duplicate: bool = duplicate
 
     if not TYPE_CHECKING:  # type checkers would accept every name as an attribute
@@ -69,7 +76,7 @@ class FlowHandle:
 
     @property
     def _results(self) -> FlowResults:
-        return FlowResults(self._registry, self._id)
+        return FlowResults(self._registry, self._id, self._last)
 
     # -- reading ---------------------------------------------------------------------------------------
 

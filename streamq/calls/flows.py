@@ -138,12 +138,10 @@ def grow(s: ShardKeys, flow: str, node: int, first: int, children: int) -> Call[
     return build("flow_grow", (flow, node, first, children, MOST), int, s=s, **_record(s, flow))
 
 
-def mark(
-    s: ShardKeys, flow: str, what: Mark, node: int = 0, note: Note = NO_NOTE, again: Iterable[int] = ()
-) -> Call[str]:
-    """Cancel (drop: without undo), fail or retry a flow. again: nodes that a retry lets run again, besides
-    those that failed. Returns its state before, '' if there is none."""
-    return build("flow_mark", (flow, what, node, *note, *again), text, s=s, **_record(s, flow))
+def mark(s: ShardKeys, flow: str, what: Mark, node: int = 0, note: Note = NO_NOTE) -> Call[str]:
+    """Cancel (drop: without undo) or fail a flow, or try the failed undo task of one that is stuck again
+    (retry). Returns its state before, '' if there is none."""
+    return build("flow_mark", (flow, what, node, *note), text, s=s, **_record(s, flow))
 
 
 def renew(s: ShardKeys, flow: str, pages: Sequence[str], life_ms: int) -> Call[int]:

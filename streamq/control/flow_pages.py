@@ -113,9 +113,12 @@ def page(shards: list[ShardKeys], state: FlowState | None, cursor: str, limit: i
     return FlowPage(found, following, looked_at, total, left_out, now, tuple(look.faults))
 
 
-def troubled(shards: list[ShardKeys], limit: int) -> Flow[tuple[list[FlowInfo], list[FlowInfo]]]:
-    """Return flows that do not go on although they run, and those that failed last, at most `limit` each."""
-    look, by_shard = Unreadable(), {s.shard: s for s in shards}
+def troubled(
+    shards: list[ShardKeys], limit: int, look: Unreadable
+) -> Flow[tuple[list[FlowInfo], list[FlowInfo]]]:
+    """Return flows that do not go on although they run, and those that failed last, at most `limit` each.
+    look: notes what cannot be read."""
+    by_shard = {s.shard: s for s in shards}
     now = yield from ask(question_calls.now(shards[0].inbox))
     late: list[_Place] = []
     gone: list[_Place] = []

@@ -56,7 +56,7 @@ class FlowDesk(Facade):
 
     _by = ""
     faults: tuple[str, ...] = ()
-    """What the last `all()` could not read: its result does not include that."""
+    """What the last `all()` or `troubled()` could not read: its result does not include that."""
 
     def acting_for(self, by: str) -> Self:
         """Return the same in somebody's name: what is done through it is in the log of actions."""
@@ -104,7 +104,10 @@ class FlowDesk(Facade):
     @operation
     def troubled(self, limit: int = 5) -> Flow[tuple[list[FlowInfo], list[FlowInfo]]]:
         """Return flows that run but do not go on, and those that failed last: at most `limit` of each."""
-        return (yield from flow_pages.troubled((yield from self._every()), limit))
+        look = Unreadable()
+        found = yield from flow_pages.troubled((yield from self._every()), limit, look)
+        self.faults = tuple(look.faults)
+        return found
 
     @operation
     def part(self, flow_id: str, first: int | None = None) -> Flow[FlowPart]:

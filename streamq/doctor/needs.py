@@ -47,6 +47,7 @@ _PRODUCER: Final = (
     "flow_grow",
     "flow_inputs",
     "flow_mark",
+    "flow_again",
     "flow_renew",
     "flow_keep",
 )
@@ -135,6 +136,7 @@ ROLES: Final = {
             "flow_build",
             "flow_grow",
             "flow_mark",
+            "flow_again",
             "flow_renew",
             "flow_keep",
         ),
@@ -200,6 +202,7 @@ ROLES: Final = {
             "flow_step",
             "flow_behind",
             "flow_mark",
+            "flow_again",
             "flow_renew",
             "flow_keep",
         ),

@@ -14,15 +14,13 @@ from streamq.calls import producer as producer_calls
 from streamq.calls import question as question_calls
 from streamq.calls.call import Call, R, all_streams
 from streamq.control import lane_homes
-from streamq.control.flows import Flows
 from streamq.control.inspector import Inspector
 from streamq.control.overview import TypeStats
 from streamq.control.schedules import Schedules
 from streamq.control.unreadable import Unreadable
-from streamq.doctor import rules
+from streamq.doctor import flows, rules
 from streamq.doctor.check import Check, fault, ok, warning
 from streamq.flow import drive
-from streamq.flows.reading import OVER
 from streamq.heartbeat import WorkerInfo
 from streamq.keys import TypeKeys, type_keys
 from streamq.stored import count
@@ -120,7 +118,7 @@ class AppChecks:
         yield self._silent(stats, {one.name for one in alive})
         yield self._due(stats)
         yield from self._recurring()
-        yield from self._flows()
+        yield from flows.checks(self._transport, self._app, self._shards, self._ask)
         yield from self._strayed(one.type for one in stats)
         yield from rules.checks(self._transport, self._app, self._keys(one.type for one in stats), self._ask)
         yield self._dying(stats)
@@ -166,31 +164,6 @@ class AppChecks:
             fix = "the daemon promotes them: is one running, and does it keep up?"
             return fault(name, f"tasks are overdue by up to {max(overdue):.0f} s", fix)
         return ok(name, f"{sum(one.scheduled for one in stats)} scheduled, none overdue")
-
-    def _flows(self) -> Iterator[Check]:
-        """Flows that do not go on; nothing where there are none."""
-        name, flows = f"flows of {self._app}", Flows(self._transport, self._app, self._shards)
-        listed = flows.all()
-        for unreadable in flows.faults[:FAULTS_SHOWN]:
-            yield fault(name, unreadable, "streamq audit shows what the key holds")
-        off = [one.id for one in listed if one.imbalance]
-        if left := flows.left_behind():
-            stuck = [one.id for one in listed if one.id.rpartition(":")[2] in left] or list(left)
-            said = (
-                f"{_list('', stuck[:3])}: {len(left)} flows do not go on, {sum(left.values())} ends of their "
-            )
-            said += "nodes wait for a minute"
-            yield fault(name, said, "a daemon takes them: is one running, and does it keep up?")
-        if off:
-            yield fault(name, f"{_list('', off[:3])}: the numbers are off", "streamq audit says by what")
-        stuck = [one.id for one in listed if one.state == "stuck"]
-        if stuck:
-            said = f"{_list('', stuck[:3])}: an undo task failed, and what completed before is not undone"
-            yield fault(name, said, f"streamq flow {stuck[0]} says why; then streamq flow retry")
-        if listed and not left and not off and not stuck:
-            running = sum(one.state not in OVER for one in listed)
-            failed = sum(one.state == "failed" for one in listed)
-            yield ok(name, f"{running} running, {failed} failed, {len(listed)} in all")
 
     def _recurring(self) -> Iterator[Check]:
         """Schedules that make no runs, or too late; nothing where there are none."""

@@ -15,9 +15,10 @@ from streamq.calls.producer import NO_NOTE
 from streamq.errors import PayloadError, UnknownFlow, UsageError
 from streamq.flow import Flow, ask
 from streamq.flows.advancing import advance
-from streamq.flows.again import run_again
+from streamq.flows.again import run_again, wait_again
 from streamq.flows.flow_id import FlowId
 from streamq.flows.keeping import cancel_released, keep
+from streamq.flows.retry_plan import plan_of
 from streamq.keys import ShardKeys
 from streamq.model.reply import Note
 from streamq.model.task import SignalAnswer
@@ -77,13 +78,25 @@ def retry(
     """Let a flow go on that has failed or was cancelled, or one that is stuck with its undo. start: names of
     nodes that run again, with all that waits for them, also where the flow has completed. Returns whether it
     goes on. Raises UnknownFlow, and UsageError for an unknown name."""
-    again = yield from run_again(s, flow.local, start)
-    before = yield from ask(calls.mark(s, flow.local, "retry", note=note, again=again))
-    if not before:
-        raise unknown(flow)
-    if before not in ("failed", "cancelled", "stuck") and not (before == "completed" and again):
+    if not (yield from _goes_on(s, flow, note, start)):
         return False
     now = yield from ask(question_calls.now(s.inbox))
     yield from keep(s, flow.local, now)
     yield from advance(s, flow.local, pipeline=pipeline, reads=reads)
     return True
+
+
+def _goes_on(s: ShardKeys, flow: FlowId, note: Note, start: Sequence[str]) -> Flow[bool]:
+    """Let a flow run again; return whether it does. What an earlier retry has begun is ended first."""
+    begun = yield from wait_again(s, flow.local)
+    if begun.left == 0:
+        return True
+    if begun.state == "stuck":
+        return (yield from ask(calls.mark(s, flow.local, "retry", note=note))) == "stuck"
+    if not begun.state:
+        raise unknown(flow)
+    again = yield from run_again(s, flow.local, start)
+    if begun.state not in ("failed", "cancelled") and not (begun.state == "completed" and again):
+        return False
+    plan = yield from plan_of(s, flow.local, again)
+    return (yield from wait_again(s, flow.local, plan, note)).left == 0

@@ -1,7 +1,8 @@
-"""Which nodes run again in a retry besides those that failed: those that are named, those that were undone,
-and all that wait for them.
+"""A retry, a page of nodes at a time; and which nodes run again in it besides those that failed: those that
+are named, those that were undone, and all that wait for them.
 
-Owns this choice. Does no I/O: a flow of steps.
+Owns this choice, and the order of the calls: a daemon goes on if the caller dies. Does no I/O: a flow of
+steps.
 """
 
 from __future__ import annotations
@@ -9,15 +10,31 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from streamq.calls import flow_again
 from streamq.calls import flows as calls
+from streamq.calls.flow_again import GO_ON, Again, Plan
+from streamq.calls.producer import NO_NOTE
 from streamq.errors import UnknownFlow, UsageError
 from streamq.flow import Flow, ask
 from streamq.flows import reading
 from streamq.flows.naming import is_number
 from streamq.keys import ShardKeys
+from streamq.model.reply import Note
 from streamq.stored import text
 
 _AT_ONCE: Final = 500
+
+
+def wait_again(s: ShardKeys, flow: str, plan: Plan = GO_ON, note: Note = NO_NOTE) -> Flow[Again]:
+    """Let the nodes of a flow wait again, as planned now or by an earlier retry that did not end. Returns its
+    state before; left is 0 if it runs now, or -1 if there is no plan for it."""
+    done = yield from ask(flow_again.again(s, flow, plan, note))
+    while done.left > 0:
+        more = yield from ask(flow_again.again(s, flow))
+        if more.left < 0:  # somebody else has done the rest
+            return Again(done.state, 0)
+        done = more
+    return done
 
 
 def run_again(s: ShardKeys, flow: str, start: Sequence[str]) -> Flow[list[int]]:

@@ -22,7 +22,7 @@ from streamq.flows.needs import MOST_BYTES, Need, NodeOf, OfFailure, OfMap, spli
 from streamq.keys import ShardKeys, shard_keys, type_keys
 from streamq.model.delivery import Delivery
 from streamq.model.where import Buried
-from streamq.payloads.pipeline import opened
+from streamq.payloads.pipeline import SEALED, opened
 from streamq.payloads.stage import About, NoKey
 from streamq.stored import text
 
@@ -152,6 +152,19 @@ def read_results(
             else:
                 found[number] = yield from _one(s, flow, number, state, raw, ranges)
     return found
+
+
+def completed(s: ShardKeys, flow: str, node: int) -> Flow[bytes | None]:
+    """Return the result of a node as JSON in one call; None where it has not completed, or has none of its
+    own. Raises DecodeError."""
+    read = yield from ask(calls.results(s, flow, [node], MOST_BYTES))
+    state, raw = read.found[0] if read.size >= 0 else ("", b"")
+    if state != "c" or not raw:
+        return None
+    result, _ = stored_result.unpack_result("", raw)
+    if result[:1] == SEALED:
+        return None
+    return result or b"null"
 
 
 def _of_others(s: ShardKeys, flow: str, number: int, most: int) -> Flow[bytes]:

@@ -12,6 +12,7 @@ from streamq.calls import flows as calls
 from streamq.calls.call import FLOW_LIFE_MS
 from streamq.flow import Flow, ask
 from streamq.flows.advancing import advance, cancel_tasks
+from streamq.flows.again import wait_again
 from streamq.flows.growing import page_of
 from streamq.flows.naming import is_number, parsed_maps
 from streamq.keys import FLOW_PAGE, ShardKeys
@@ -28,8 +29,13 @@ _AT_ONCE: Final = 100
 
 def keep(s: ShardKeys, flow: str, now_ms: int) -> Flow[None]:
     """Give the keys of a flow the lifetime of its state, and note when to look again."""
-    raw = yield from ask(calls.record(s, flow, ["state", "static", "maps", "nodes", "fail_fast", "losing"]))
+    raw = yield from ask(
+        calls.record(s, flow, ["state", "static", "maps", "nodes", "fail_fast", "losing", "again_of"])
+    )
     state = text(raw[0] or b"")
+    if raw[6] is not None and (yield from wait_again(s, flow)).left == 0:  # a retry has died half way
+        state = "running"
+        yield from advance(s, flow, reads=False)
     ending = state == "cancelling" or (state == "failing" and raw[4] == b"1")
     if ending:
         yield from cancel_released(s, flow)

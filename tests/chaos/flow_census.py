@@ -21,8 +21,8 @@ BOOKS: Final = ("nodes", "waiting", "released", "done", "skipped")
 
 @dataclass
 class FlowEnd:
-    """A flow as it is stored. numbers: of the nodes with a task, by name. results: of those that completed.
-    tasks: the id of each node's task, by name."""
+    """A flow as it is stored. numbers: of the nodes, by name, but for maps. results: of those that completed.
+    tasks: the id of each node's task, by name. undos: the names of undo tasks."""
 
     id: str
     key: str
@@ -33,6 +33,7 @@ class FlowEnd:
     results: dict[str, Any] = field(default_factory=dict[str, Any])
     tasks: dict[str, str] = field(default_factory=dict[str, str])
     on_failure: str = ""
+    undos: set[str] = field(default_factory=set[str])
 
     def letter(self, name: str) -> str:
         return self.states[self.numbers[name]] if name in self.numbers else ""
@@ -62,15 +63,20 @@ def _flow(node: redis.Redis, s: ShardKeys, local: str, record: Mapping[str, str]
     }
     for number in range(int(record["static"])):
         told = orjson.loads(record[f"n{number}"])
-        first, count = maps.get(number, (number, 1))
-        for n in range(count if told.get("k") == "map" else 1):
-            named = f"{told['m']}[{n}]" if told.get("k") == "map" else told["m"]
-            if told.get("k") == "map" and number not in maps:
-                continue
-            found.numbers[named] = first + n
-            found.tasks[named] = f"{told['t']}:{s.shard}:{task_of(local, told['l'], first + n)}"
+        if told.get("k") != "map":
+            found.numbers[told["m"]] = number
+            if "t" in told:
+                found.tasks[told["m"]] = f"{told['t']}:{s.shard}:{task_of(local, told['l'], number)}"
+        first, count = maps.get(number, (0, 0))
+        kinds = orjson.loads(record.get(f"kt{number}", "[]"))  # of children that a handler has left
+        for n in range(count):
+            task_type, letter = kinds[0] if kinds else (told["t"], told["l"])
+            found.numbers[f"{told['m']}[{n}]"] = first + n
+            found.tasks[f"{told['m']}[{n}]"] = f"{task_type}:{s.shard}:{task_of(local, letter, first + n)}"
         if str(number) == record.get("on_failure"):
             found.on_failure = told["m"]
+        if told.get("k") == "undo":
+            found.undos.add(told["m"])
     for named, number in found.numbers.items():
         value: Any = node.hget(s.flow_results(local, number), str(number))
         if value is not None and found.states[number] == "c":

@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from tests.chaos import flow_kind_rules
 from tests.chaos.census import OVER, Tally
 from tests.chaos.flow_census import FlowEnd
 from tests.chaos.history import Event
@@ -32,6 +33,7 @@ def check(
         yield from _books(flow, cancelled=flow.id in cancels)
         if flow.key in asked:
             yield from _nodes(flow, asked[flow.key], history)
+            yield from flow_kind_rules.check(flow, asked[flow.key], history)
     for task, some in history.by_id.items():
         yield from _steps(task, some, history)
     yield from _follow_ups(history, states)
@@ -62,12 +64,15 @@ def _books(flow: FlowEnd, *, cancelled: bool) -> Iterator[Finding]:
         yield Finding("flow books", flow.id, f"it has {counted} and its books say {flow.books}")
     if flow.state not in OVER or counted["waiting"] or counted["released"]:
         yield Finding("flow stands", flow.id, f"it is {flow.state}, with {flow.states}")
-    failed = any(flow.letter(name) in _FAILED for name in flow.numbers if name != flow.on_failure)
-    want = ("cancelled", "failed", "completed") if cancelled else ("failed",) if failed else ("completed",)
+    apart = {flow.on_failure, *flow.undos}
+    failed = any(flow.letter(name) in _FAILED for name in flow.numbers if name not in apart)
+    stuck = ("stuck",) if any(flow.letter(name) in _FAILED for name in flow.undos) else ()
+    ends = ("cancelled", "failed", "completed") if cancelled else ("failed",) if failed else ("completed",)
+    want = (*ends, *stuck)
     if flow.state not in want:
         yield Finding("flow ended wrong", flow.id, f"it is {flow.state}, with {flow.states}")
     last = flow.on_failure
-    if last and not cancelled and (flow.letter(last) == "s") == (flow.state == "failed"):
+    if last and not cancelled and (flow.letter(last) == "s") == (flow.state in ("failed", "stuck")):
         yield Finding(
             "flow ended wrong", flow.id, f"{flow.state}, and its node for that is {flow.letter(last)}"
         )
@@ -78,6 +83,7 @@ def _nodes(flow: FlowEnd, asked: Event, history: History) -> Iterator[Finding]:
     waits: dict[str, list[str]] = dict(asked["nodes"])
     for name, number in asked["children"].items():
         waits |= {f"{name}[{n}]": waits[name] for n in range(number)}
+    waits = {name: [one for one in some if one not in asked.get("races", ())] for name, some in waits.items()}
     before = {name: list(_before(parents, asked["children"])) for name, parents in waits.items()}
     for name, parents in before.items():
         key = f"{flow.key}/{name}"

@@ -17,7 +17,11 @@ from tests.chaos.tasks import Step, app, behave, policy
 
 FLOW, AFTER = DERIVED_KEYS
 CONDUCTS: Final = {"ok": 80, "slow": 8, "fail1": 8, "fail": 4, "crash1": 2}
-SHAPES: Final = ("chain", "diamond", "map", "group")
+SHAPES: Final = ("chain", "diamond", "map", "group", "brood", "race")
+TIMERS_MS: Final = (100, 3_600_000)
+"""One that may win its race, and one that never does."""
+UNDONE: Final = 0.4
+"""How often the last node of a chain whose nodes are undone fails, or that of a diamond."""
 
 
 @app.task(**policy())
@@ -38,6 +42,20 @@ async def source(key: str, conduct: str, items: list[str]) -> list[str]:
 async def leaf(item: str) -> str:
     """A child of a map."""
     key, _, conduct = item.partition("|")
+    return await behave(Step(key, conduct, given=[]))
+
+
+@app.task(**policy())
+async def brood(key: str, conduct: str, number: int) -> str:
+    """A node that leaves children for those that wait for it."""
+    step = Step(key, conduct, given=[])
+    get_context().spawn(*(leaf.bind(f"{key}[{n}]|ok") for n in range(number)))
+    return await behave(step)
+
+
+@app.task(**policy())
+async def undoing(key: str, conduct: str) -> str:
+    """What undoes a node."""
     return await behave(Step(key, conduct, given=[]))
 
 
@@ -87,28 +105,41 @@ async def child(key: str, conduct: str) -> str:
 
 
 TYPES: Final[dict[str, Any]] = {
-    "node": node, "source": source, "leaf": leaf, "stepping": stepping, "parent": parent, "child": child,
+    "node": node, "source": source, "leaf": leaf, "brood": brood, "undoing": undoing, "stepping": stepping,
+    "parent": parent, "child": child,
 }  # fmt: skip
 
 
 @dataclass
 class Shape:
-    """A flow to be started. nodes: by name, the names of those that it waits for; children: of a map."""
+    """A flow to be started. nodes: by name, the names of those that it waits for; children: of a map;
+    broods: how many a node leaves for others; undo: of a node, its undo task; races: who takes part; timers:
+    in ms."""
 
     key: str
     graph: Any
     nodes: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     children: dict[str, int] = field(default_factory=dict[str, int])
+    broods: dict[str, int] = field(default_factory=dict[str, int])
+    undo: dict[str, str] = field(default_factory=dict[str, str])
+    races: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    timers: dict[str, int] = field(default_factory=dict[str, int])
 
     @property
     def noted(self) -> dict[str, Any]:
-        return {"key": self.key, "nodes": self.nodes, "children": self.children}
+        return {
+            "key": self.key, "nodes": self.nodes, "children": self.children, "broods": self.broods,
+            "undo": self.undo, "races": self.races, "timers": self.timers,
+        }  # fmt: skip
 
 
 def drawn(rng: random.Random, key: str) -> Shape:
     """A flow of some shape, whose nodes behave as drawn."""
     shape = Shape(f"{FLOW}{key}", app.flow(rng.choice(SHAPES)))
-    {"chain": _chain, "diamond": _diamond, "map": _map, "group": _group}[shape.graph.name](shape, rng)
+    drawers = {
+        "chain": _chain, "diamond": _diamond, "map": _map, "group": _group, "brood": _brood, "race": _race,
+    }  # fmt: skip
+    drawers[shape.graph.name](shape, rng)
     if rng.random() < 0.5:
         shape.graph.on_failure(node.bind(f"{shape.key}/failure", "ok"), name="failure")
         shape.nodes["failure"] = []
@@ -121,19 +152,52 @@ def _conduct(rng: random.Random) -> str:
 
 def _add(shape: Shape, rng: random.Random, name: str, *before: Any, **given: Any) -> Any:
     shape.nodes[name] = [one.name for one in before]
-    return shape.graph.add(node.bind(f"{shape.key}/{name}", _conduct(rng), **given), name=name)
+    return shape.graph.add(node.bind(f"{shape.key}/{name}", _conduct(rng), **given), name=name, after=before)
+
+
+def _undone(
+    shape: Shape, rng: random.Random, name: str, *before: Any, last: bool = False, **given: Any
+) -> Any:
+    """Add a node with its undo task, which ends well in the end. last: it often fails."""
+    conduct = "fail" if last and rng.random() < UNDONE else _conduct(rng)
+    undo = undoing.bind(f"{shape.key}/undo-{name}", rng.choice(["ok", "ok", "fail1"]))
+    shape.nodes[name], shape.undo[name] = [one.name for one in before], f"undo-{name}"
+    return shape.graph.add(node.bind(f"{shape.key}/{name}", conduct, **given), name=name, undo=undo)
 
 
 def _chain(shape: Shape, rng: random.Random) -> None:
-    before = _add(shape, rng, "a")
-    for name in "bc":
-        before = _add(shape, rng, name, before, one=before.output)
+    add = _undone if rng.random() < 0.5 else _add
+    before = add(shape, rng, "a")
+    before = add(shape, rng, "b", before, one=before.output)
+    more = {"last": True} if add is _undone else {}
+    add(shape, rng, "c", before, one=before.output, **more)
 
 
 def _diamond(shape: Shape, rng: random.Random) -> None:
-    top = _add(shape, rng, "top")
-    left, right = (_add(shape, rng, name, top, one=top.output) for name in ("left", "right"))
-    _add(shape, rng, "join", left, right, many=[left.output, right.output])
+    add = _undone if rng.random() < 0.5 else _add
+    top = add(shape, rng, "top")
+    left, right = (add(shape, rng, name, top, one=top.output) for name in ("left", "right"))
+    more = {"last": True} if add is _undone else {}
+    add(shape, rng, "join", left, right, many=[left.output, right.output], **more)
+
+
+def _brood(shape: Shape, rng: random.Random) -> None:
+    number = rng.choice([0, 2, 5])
+    shape.nodes["brood"], shape.broods["brood"] = [], number
+    call = brood.bind(f"{shape.key}/brood", _conduct(rng), number)
+    before = shape.graph.add(call, name="brood")
+    _add(shape, rng, "join", before, one=before.output)
+
+
+def _race(shape: Shape, rng: random.Random) -> None:
+    before = _add(shape, rng, "before")
+    quick = _add(shape, rng, "quick", before)
+    ms = rng.choice(TIMERS_MS)
+    timer = shape.graph.sleep(ms / 1000, name="timer", after=before)
+    race = shape.graph.first(quick, timer, name="race")
+    shape.races["race"], shape.timers["timer"] = ["quick", "timer"], ms
+    shape.nodes["timer"] = ["before"]
+    _add(shape, rng, "join", race)
 
 
 def _group(shape: Shape, rng: random.Random) -> None:

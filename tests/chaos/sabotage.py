@@ -42,6 +42,21 @@ CHANGES: Final[dict[str, tuple[tuple[str, str, str], ...]]] = {
         ("cancel", "redis.call('HSET', cancels, id, '1')\n", ""),
         ("cancel", "redis.call('PUBLISH', control, 'cancel ' .. task_id)\n", ""),
     ),
+    # What completed first is undone first; who waits for a node does not wait for its children; a timer is
+    # over at once.
+    "undo": (
+        ("", "string.match(string.sub(f.order or '', -7), '(%d+)$')", "string.match(f.order or '', '(%d+)')"),
+    ),
+    "brood": (("", "return flow_grew(n) end", "letter = 'c' end"),),
+    "timer": (("", "math.min(ms, 1e13)", "1"),),
+    # Who loses a race goes on.
+    "race": (
+        (
+            "",
+            "ipairs(m ~= won and alone or {}) do flow_lose(loser) end",
+            "ipairs({}) do flow_lose(loser) end",
+        ),
+    ),
     # A daemon makes a run again that another one has made since it looked.
     "tick": (
         ("tick", "or state.revision ~= tonumber(revision) then", "then"),

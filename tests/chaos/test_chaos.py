@@ -62,6 +62,8 @@ PROMISES: Final = Settings(
     1, 3, only=("reset",), conducts=("slow", "fail1"), sabotage="slot,order,lock,tick", drain=2
 )
 SHARES: Final = Settings(1, 7, only=("reset",), conducts=("slow",), sabotage="share,stop", rate=120, drain=8)
+FLOWS: Final = Settings(1, 8, only=("reset",), sabotage="undo,brood,timer", drain=10)
+RACES: Final = Settings(1, 6, only=("reset",), sabotage="race", drain=5)
 FORGET: Final = Settings(1, 2, only=("reset",), sabotage="forget", rate=60, drain=4)
 
 
@@ -73,6 +75,8 @@ FORGET: Final = Settings(1, 2, only=("reset",), sabotage="forget", rate=60, drai
         pytest.param(
             PROMISES, {"above a limit", "overtaken", "two of a key", "run twice"}, marks=pytest.mark.long
         ),
+        pytest.param(FLOWS, {"undo too early", "node too early", "race not decided"}, marks=pytest.mark.long),
+        pytest.param(RACES, {"flow stands"}, marks=pytest.mark.long),
         pytest.param(SHARES, {"unfair share", "run not cancelled"}, marks=pytest.mark.long),
     ],
     ids=lambda value: getattr(value, "sabotage", ""),

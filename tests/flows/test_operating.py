@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
+from typing import Any
 
 import pytest
 
 from streamq import StreamQ, Worker
 from streamq.calls import flows as calls
+from streamq.calls.call import Call
 from streamq.cli import main
+from streamq.doctor import flows as doctor_flows
 from streamq.doctor.queue import AppChecks
 from streamq.errors import ServerError
 from streamq.flows.keeping import DAY_MS
@@ -133,6 +137,49 @@ def test_the_audit_finds_what_is_off(app: StreamQ, url: str) -> None:
         f"{handle.id}: the numbers are off",
     ]
     transport.close()
+
+
+def test_the_doctor_reads_only_flows_in_trouble(app: StreamQ, url: str) -> None:
+    s, many = shard_keys(app.name, 0), 1_000
+    transport = SyncTransport(app.address)
+
+    def seed(number: int, state: str, due_ms: int) -> str:
+        flow = f"1764547200000-{number:012d}"
+        counts = [part for name in ("nodes", "done") for part in (name, 1)]
+        command(url, "HSET", s.flow(flow), "state", state, "name", "f", "static", 1, "ended", number, *counts)
+        command(url, "ZADD", s.flows, due_ms, flow)
+        return f"f:0:{flow}"
+
+    def examined() -> tuple[list[str], int]:
+        before = _served(url)
+        checks = [one.finding for one in doctor_flows.checks(transport, app.name, 1, transport_ask)]
+        return checks, _served(url) - before
+
+    def transport_ask(call: Call[Any], instead: object) -> Any:
+        return transport.run(call)
+
+    now = int(command(url, "TIME")[0]) * 1000  # type: ignore[index]
+    for n in range(many):
+        seed(n, "completed", now + DAY_MS)
+    said, asked = examined()
+    assert said == [f"{many:d} stored, none stands still; 0 failed"]
+    assert asked < 100
+    for n in range(3):
+        seed(many + n, "failed", now + 30 * DAY_MS)
+    stuck = seed(many + 3, "stuck", now + 30 * DAY_MS)
+    said, asked = examined()
+    assert [one.partition(":")[0] for one in said] == ["f"]
+    assert said[0].startswith(f"{stuck}: an undo task failed")
+    assert asked < 120
+    transport.close()
+
+
+def _served(url: str) -> int:
+    """How many commands the server has carried out."""
+    told = command(url, "INFO", "stats")
+    found = re.search(rb"total_commands_processed:([0-9]+)", told if isinstance(told, bytes) else b"")
+    assert found is not None
+    return int(found[1])
 
 
 def test_the_audit_reads_flows_in_pages(app: StreamQ, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -203,6 +203,19 @@ async def test_a_task_wins_against_a_timer(app: StreamQ) -> None:
     clean(app)
 
 
+def test_a_map_that_has_not_begun_loses_with_its_children(app: StreamQ) -> None:
+    desk = Desk(app)
+    wf = app.flow("race")
+    each = wf.map(desk.note, [1, 2, 3], after=wf.sleep("1h"))
+    wf.first(each, wf.wait("go"))
+    handle = wf.start()
+    assert handle.signal("go", "won") == "delivered"
+    assert handle.result(5) == "won"
+    assert handle.status() == "completed"
+    books(handle)
+    clean(app)
+
+
 async def test_a_daemon_cancels_a_loser_that_nobody_else_does(app: StreamQ) -> None:
     desk = Desk(app)
     wf = app.flow("race")

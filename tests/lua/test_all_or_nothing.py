@@ -13,6 +13,7 @@ import pytest
 from streamq import locks, scripts
 from streamq.calls import audit as audit_calls
 from streamq.calls import daemon as daemon_calls
+from streamq.calls import flow_again
 from streamq.calls import flows as flow_calls
 from streamq.calls import lanes as lane_calls
 from streamq.calls import listing as listing_calls
@@ -308,6 +309,14 @@ def flow_ready(shard: Shard) -> str:
     return FLOW
 
 
+def flow_failed(shard: Shard) -> str:
+    """The same, when it is over."""
+    flow_of(shard)
+    shard.command("HSET", shard.s.flow(FLOW), "state", "failed", "generation", 1)
+    shard.command("SET", shard.s.flow_states(FLOW), "ds")
+    return FLOW
+
+
 def held_rules(shard: Shard) -> None:
     """Rules of lanes and unique keys that are held while a process lives that cannot obey them."""
     rules = {"gate": "{}", "lane": "n", "rich": "1", "unique": Plan(("n",)).stored()}
@@ -343,6 +352,10 @@ FLOWS: dict[str, Make] = {
     "flow_step": after(flow_ended, lambda s: flow_calls.step(s.t, s.s, FLOW, "0", ["0 c"])),
     "flow_grow": after(flow_ready, lambda s: flow_calls.grow(s.s, FLOW, 0, 2, 3)),
     "flow_mark": after(flow_of, lambda s: flow_calls.mark(s.s, FLOW, "cancel", note=NOTE)),
+    "flow_again": after(
+        flow_failed,
+        lambda s: flow_again.again(s.s, FLOW, flow_again.Plan(1, "nn", "", "", "", "", 0), NOTE),
+    ),
     "flow_signal": after(flow_of, lambda s: flow_calls.signal(s.s, FLOW, "go", b"1", "0" * 16, NOTE)),
     "flow_keep": after(flow_of, lambda s: flow_calls.keep(s.s, FLOW, 5, "running")),
     "flow_renew": after(flow_of, lambda s: flow_calls.renew(s.s, FLOW, [s.s.flow_states(FLOW)], 60_000)),

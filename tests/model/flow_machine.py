@@ -21,9 +21,12 @@ from streamq.calls import operator as operator_calls
 from streamq.calls import producer as producer_calls
 from streamq.calls import worker as worker_calls
 from streamq.calls.call import Arg
+from streamq.calls.flow_again import GO_ON, again
 from streamq.calls.flows import Advanced, Item
+from streamq.flow import drive
 from streamq.flows.flow_id import task_of
 from streamq.flows.growing import page_of
+from streamq.flows.retry_plan import plan_of
 from streamq.model.delivery import Delivery
 from streamq.model.effect import NodeResult
 from streamq.model.outcome import (
@@ -151,6 +154,17 @@ class Twin:
     @property
     def ready(self) -> list[int]:
         return [n for n, letter in enumerate(self.states) if letter == "q"]
+
+    @property
+    def releasable(self) -> list[int]:
+        """Those that may run and have a task."""
+        return self.ready
+
+    @property
+    def inbox(self) -> set[str]:
+        """What the inbox has of it."""
+        look = {f"{self.id} look"} if self.ready or not self.looked else set[str]()
+        return look | {f"{self.id} {n} {how}" for n, how in self.rows.items()}
 
 
 class FlowFuzz:
@@ -289,11 +303,11 @@ class FlowFuzz:
     def release(self) -> None:
         """Let some of those run that may; the call may be lost half way, and come twice."""
         twin = self._any()
-        if twin is None or not twin.ready:
+        if twin is None or not twin.releasable:
             return
-        one = self.chance.choice(twin.ready)
-        of = twin.nodes[one].map
-        some = [n for n in twin.ready if twin.nodes[n].map == of and (n == one or self.chance.random() < 0.7)]
+        one = self.chance.choice(twin.releasable)
+        of, may = twin.nodes[one].map, twin.releasable
+        some = [n for n in may if twin.nodes[n].map == of and (n == one or self.chance.random() < 0.7)]
         first = 0 if of is None else (twin.nodes[of].children or range(0)).start
         number = -1 if of is None else of
         call = calls.release(self.shard.t, self.shard.s, twin.id, page_of(number, 0), some, number, first)
@@ -324,7 +338,7 @@ class FlowFuzz:
         twin = self._any("failed", "cancelled")
         if twin is None:
             return
-        assert self.shard.run(calls.mark(self.shard.s, twin.id, "retry")) == twin.state
+        self._retried(twin)
         for n, node in enumerate(twin.nodes):
             letter = twin.states[n]
             again = letter == "s" or (letter in FAILED and not node.tolerated)
@@ -333,6 +347,13 @@ class FlowFuzz:
         twin.state, twin.looked = "running", False
         self._advance(twin, [], joined=False)
         twin.go_on()
+
+    def _retried(self, twin: Twin) -> None:
+        """Plan a retry, and let the nodes wait again; whoever does it may die, and somebody else goes on."""
+        s = self.shard.s
+        plan = drive(self.shard.transport, plan_of(s, twin.id, []))
+        assert self.shard.run(again(s, twin.id, plan)) == (twin.state, 0)
+        assert self.shard.run(again(s, twin.id, self.chance.choice((plan, GO_ON)))).left == -1
 
     # -- their tasks -------------------------------------------------------------------------------------
 
@@ -405,6 +426,9 @@ class FlowFuzz:
         self.shard.run(daemon_calls.expire(self.shard.t, 100))
         for twin, n in ready:
             self._ends(twin, n, "e")
+        for twin in self.flows.values():
+            for node in twin.nodes:
+                node.mortal = node.mortal and node.task != "running"  # it is looked at again much later
 
     def lose(self) -> None:
         """A worker dies with a task that was lost too often."""
@@ -460,9 +484,7 @@ class FlowFuzz:
             ]  # fmt: skip
             assert [int(one or -1) for one in raw] == counted, (raw, twin)
             assert counted[0] == sum(counted[1:5])
-            rows |= {f"{twin.id} {n} {how}" for n, how in twin.rows.items()}
-            if twin.ready or not twin.looked:
-                rows.add(f"{twin.id} look")
+            rows |= twin.inbox
             self._compare_tasks(twin)
         found = {row.decode() for row in self.shard.command("ZRANGE", self.shard.s.inbox, 0, -1)}
         assert found == rows, (found, rows)

@@ -75,10 +75,11 @@ FLOW_MUTANTS: Final = [
     _F("flow_commit", "if state and state ~= 'building' then return {'started'} end", "",
        "a flow is started twice"),
     _F("flow_mark", "  flow_skip(true)\n", "", "a cancelled flow goes on"),
-    _F("flow_mark", "    if FAILED[flow_at(n)] then letters[n + 1] = string.byte(flow_at(n)) end\n", "",
+    _F("flow_again", "t = {s = 'w'}", "t = {s = 'w', d = 'w', x = 'w', e = 'w'}",
        "a failure that was none of the flow's is tried again"),
-    _F("flow_mark", "bytes_of((string.gsub(declared, '[sdxe]', 'w')))",
-       "bytes_of((string.gsub(declared, 's', 'w')))",
+    _F("flow_again", "n = {s = 'w', d = 'w', x = 'w', e = 'w'}", "n = {s = 'w'}",
        "a retry leaves out who failed"),
+    _F("flow_again", "for letter, by in pairs(changes) do flow_count(letter, by) end", "",
+       "a retry leaves the books as they were"),
 ]  # fmt: skip
 QUICK_FLOWS: Final = ENDS

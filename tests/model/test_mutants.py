@@ -19,7 +19,9 @@ from streamq import scripts
 from streamq.embedded import EmbeddedServer
 from streamq.errors import StreamQError
 from tests.conftest import command
-from tests.model import flow_mutants, held_mutants, lane_mutants, mutant, step_mutants
+from tests.model import flow_kind_mutants, flow_mutants, held_mutants, lane_mutants, mutant, step_mutants
+from tests.model.flow_kind_mutants import FLOW_KIND_MUTANTS, QUICK_FLOW_KINDS
+from tests.model.flow_kinds_machine import KindFuzz
 from tests.model.flow_machine import FlowFuzz
 from tests.model.flow_mutants import FLOW_MUTANTS, QUICK_FLOWS
 from tests.model.held_machine import HeldFuzz
@@ -37,7 +39,7 @@ EXAMPLES = 1000 if WANTED else 400
 
 
 AnyMutant = Mutant | LaneMutant
-EVERY: list[AnyMutant] = [*MUTANTS, *LANE_MUTANTS, *STEP_MUTANTS, *FLOW_MUTANTS, *HELD_MUTANTS]
+EVERY: list[AnyMutant] = [*MUTANTS, *LANE_MUTANTS, *STEP_MUTANTS, *FLOW_MUTANTS, *FLOW_KIND_MUTANTS, *HELD_MUTANTS]
 
 
 def wanted() -> list[AnyMutant]:
@@ -53,6 +55,8 @@ def found_out(url: str, one: AnyMutant) -> str:
         return by_steps(url, one)
     if one in HELD_MUTANTS:
         return by_registrations(url, one)
+    if one in FLOW_KIND_MUTANTS:
+        return by_flow_kinds(url, one)
     return by_flows(url, one) if one in FLOW_MUTANTS else noticed(url, one)
 
 
@@ -66,6 +70,8 @@ def by_flows(url: str, one: Mutant | None) -> str:
 
 def by_registrations(url: str, one: Mutant | None) -> str:
     return mutant.noticed(url, one, lambda *run: HeldFuzz(*run).run(), held_mutants.SEEDS)
+def by_flow_kinds(url: str, one: Mutant | None) -> str:
+    return mutant.noticed(url, one, lambda *run: KindFuzz(*run).run(), flow_kind_mutants.SEEDS)
 
 
 def noticed(url: str, *mutants: Mutant) -> str:
@@ -119,6 +125,9 @@ def test_registrations_hold_what_the_twin_says(valkey: EmbeddedServer) -> None:
 @pytest.mark.parametrize("one", QUICK_HELD, ids=str)
 def test_a_missing_guard_of_held_rules_is_noticed(one: Mutant, valkey: EmbeddedServer) -> None:
     assert by_registrations(valkey.url, one), one.fault
+@pytest.mark.parametrize("one", QUICK_FLOW_KINDS, ids=str)
+def test_a_missing_guard_of_a_kind_of_node_is_noticed(one: Mutant, valkey: EmbeddedServer) -> None:
+    assert by_flow_kinds(valkey.url, one), one.fault
 
 
 @pytest.mark.skipif(not WANTED, reason="minutes: STREAMQ_MUTANTS=all")
@@ -140,6 +149,10 @@ def test_all_missing_guards_are_noticed(valkey: EmbeddedServer) -> None:
 
 
 @pytest.mark.parametrize("one", [*MUTANTS, *STEP_MUTANTS, *FLOW_MUTANTS, *HELD_MUTANTS], ids=str)
+    assert by_flow_kinds(valkey.url, None) == ""
+
+
+@pytest.mark.parametrize("one", [*MUTANTS, *STEP_MUTANTS, *FLOW_MUTANTS, *FLOW_KIND_MUTANTS], ids=str)
 def test_every_mutant_fits_its_script(one: Mutant, valkey: EmbeddedServer) -> None:
     """A script that is rewritten takes its mutants along. One that is no Lua would be noticed for that."""
     changed_text = without(*one[:3])(one.script, scripts.load(one.script).text)

@@ -239,7 +239,7 @@ SCRIPTS = {
         "enqueue", "enqueue_rich", "register", "announce", "open_shard", "wait", "cancel", "locate",
         "signal", "policy_rules", "write_schedule",
         "flow_build", "flow_commit", "flow_advance", "flow_release", "flow_step", "flow_grow", "flow_keep",
-        "flow_mark", "flow_renew", "flow_inputs", "flow_signal",
+        "flow_mark", "flow_again", "flow_renew", "flow_inputs", "flow_signal",
     ),
     "worker": (
         "fetch", "renew", "settle", "settle_rich", "beat", "leave", "groups", "orders", "tally", "watch",

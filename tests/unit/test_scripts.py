@@ -13,6 +13,7 @@ _FLOW = {"flow", "flow_states"}
 GIVEN = {
     "audit_flow": _FLOW,
     "flow_advance": _FLOW, "flow_commit": {*_FLOW, "flow_pages"}, "flow_grow": _FLOW, "flow_mark": _FLOW,
+    "flow_again": _FLOW,
     "flow_signal": _FLOW,
     "flow_build": {"flow", "flow_items"}, "flow_release": {*_FLOW, "flow_items"},
     "flow_step": {*_FLOW, "flow_items"},

@@ -243,9 +243,9 @@ local function flow_grew(n)
     flow_put(n, 'd')
     return flow_fail(n, 'more than ' .. MOST_GROWN .. ' nodes of a flow cannot have children')
   end
-  f.grown, f.controls = (f.grown or ' ') .. n .. ' ', (f.controls or '') .. ' ' .. n
+  f.grown, f.controls = (f.grown and f.grown ~= '' and f.grown or ' ') .. n .. ' ', (f.controls or '') .. ' ' .. n
   redis.call('HSET', flow, 'grown', f.grown, 'controls', f.controls)
-  flow_put(n, f.state == 'running' and not flow_loses(n) and 'q' or 's')
+  flow_put(n, f.state == 'running' and 'q' or 's')
 end
 
 -- A node's task has completed: note whether it may have to be undone.
@@ -254,9 +254,11 @@ local function flow_done(n, letter)
   if told and told.u and not flow_has_grown(n) then f.order = (f.order or '') .. ' ' .. n end
 end
 
--- A node has ended. One that had failed before and was requeued by hand only has its success noted.
+-- A node has ended. One that had failed before and was requeued by hand only has its success noted. What runs because a flow
+-- fails has no children: nothing could wait for them.
 local function flow_ended(n, letter, why)
   local before = flow_at(n)
+  if letter == 'g' and (n == f.on_failure or (flow_node(n) or {}).k == 'undo') then letter = 'c' end
   if before == 'r' and flow_loses(n) then
     f.losing = string.gsub(f.losing, ' ' .. n .. ' ', ' ')
     return flow_put(n, letter == 'c' and 'c' or 's')
@@ -321,16 +323,18 @@ end
 -- A node that runs for nothing any more, as another has won: what is no task ends at once.
 local function flow_lose(n)
   local letter, map = flow_at(n), f_maps[n]
-  if letter == 'w' or letter == 'q' then return flow_put(n, 's') end
-  if letter ~= 'r' or flow_loses(n) then return end
-  local told = not flow_map_of(n) and flow_node(n)
-  if not map and not (told and (told.k == 'sleep' or told.k == 'wait')) then
+  if letter ~= 'w' and letter ~= 'q' and letter ~= 'r' or flow_loses(n) then return end
+  local told = letter == 'r' and not map and not flow_map_of(n) and flow_node(n)
+  if letter == 'r' and not map and not (told and (told.k == 'sleep' or told.k == 'wait')) then
     f.losing = (f.losing and f.losing ~= '' and f.losing or ' ') .. n .. ' '
     return redis.call('ZADD', flows, 0, flow_id)  -- a daemon cancels what its caller does not
   end
   flow_put(n, 's')
-  redis.call('ZREM', inbox, flow_timer_row(n))
+  if letter == 'r' then redis.call('ZREM', inbox, flow_timer_row(n)) end
   if not map then return end
+  for _, inner in ipairs(f_order) do
+    if inner.number >= map.first and inner.number < map.first + map.count then flow_lose(inner.number) end
+  end
   flow_merge()
   local part = string.sub(f_states, map.first + 1, map.first + map.count)
   local _, ready = string.gsub(part, 'q', '')

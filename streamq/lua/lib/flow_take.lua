@@ -18,7 +18,9 @@ local function flow_take(from)
       local at = number and tonumber(there[n - from + 1])
       if at and how ~= 't' then flow_ended(tonumber(number), how) end
       if at and how == 't' and at <= now then flow_timer(tonumber(number)) end
-      if at and how == 't' and at > now then redis.call('ZADD', inbox, string.format('%.0f', at), flow_timer_row(number)) end
+      if at and how == 't' and at > now and flow_at(tonumber(number)) == 'r' then
+        redis.call('ZADD', inbox, string.format('%.0f', at), flow_timer_row(number))
+      end
     end
   end
   flow_look_on()
