@@ -7,6 +7,7 @@ import logging
 import os
 import pickle
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -125,14 +126,52 @@ def test_a_call_that_the_function_cannot_take_is_refused_at_once(tasks: Any) -> 
         tasks.add.enqueue()
 
 
+class Shop:
+    def method(self) -> None: ...
+
+    @classmethod
+    def of_class(cls) -> None: ...
+
+    def __call__(self) -> None: ...
+
+
+def generator() -> Any:
+    yield
+
+
+async def async_generator() -> Any:
+    yield
+
+
 def test_functions_that_no_worker_can_import_are_refused(tasks: Any) -> None:
     def inner() -> None: ...
 
-    for function in (lambda: None, inner, print, "name"):
+    async def async_inner() -> None: ...
+
+    refused: list[Any] = [
+        lambda: None, inner, async_inner, print, "name", Shop, Shop(), Shop().method, Shop.of_class,
+        partial(in_main),
+    ]  # fmt: skip
+    for function in refused:
         with pytest.raises(InvalidTask):
             tasks.plain(function)
         with pytest.raises(InvalidTask):
-            task(function)  # type: ignore[arg-type]
+            task(function)
+    assert get_app().inspector.types() == []
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        (Shop.method, "Shop.method is a method, and a worker has no object for 'self'"),
+        (generator, "generator is a generator, whose body never runs"),
+        (async_generator, "async_generator is a generator"),
+    ],
+)
+def test_functions_that_a_worker_cannot_call_are_refused(tasks: Any, function: Any, told: str) -> None:
+    for decorator in (tasks.plain, task):
+        with pytest.raises(InvalidTask, match=told):
+            decorator(function)
     assert get_app().inspector.types() == []
 
 
