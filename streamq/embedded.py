@@ -27,6 +27,7 @@ from typing import Final
 from urllib.parse import quote
 
 from streamq.errors import RedisUnavailable
+from streamq.forking import after_fork
 from streamq.private_files import LOCK, open_private, own_folder, private_folder
 from streamq.server_binary import find_server
 
@@ -293,7 +294,9 @@ def _after_fork() -> None:
     for server in list(_LIVE):
         server.disown()
     _LIVE.clear()
-    _FORKING.release()
 
 
-os.register_at_fork(before=_FORKING.acquire, after_in_parent=_FORKING.release, after_in_child=_after_fork)
+os.register_at_fork(
+    before=_FORKING.acquire, after_in_parent=_FORKING.release, after_in_child=_FORKING.release
+)
+after_fork(_after_fork)

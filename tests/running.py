@@ -8,6 +8,9 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 from streamq import Daemon, DaemonOptions, StreamQ, Worker, WorkerOptions
+from streamq.testing.due import Due
+from streamq.testing.runner import Runner
+from streamq.transport.sync_transport import SyncTransport
 
 QUICK = DaemonOptions(claim_interval=0.1, tidy_interval=0.2, discover_interval=0.2, expire_interval=0.2)
 OPTIONS = WorkerOptions(concurrency=10, drain_timeout=5, block=0.5, heartbeat=0.2)
@@ -55,6 +58,18 @@ async def serving(
     """A worker and a daemon."""
     async with tending(app, daemon), working(app, options) as worker:
         yield worker
+
+
+def work_off(app: StreamQ) -> None:
+    """Run what is ready in this thread, through the scripts of a worker: cheaper than one."""
+    transport = SyncTransport(app.address)
+    runner = Runner(app.registry, transport, Due(app.registry, transport))
+    try:
+        while (held := runner.take()) is not None:
+            runner.settle(held, runner.run(held))
+    finally:
+        runner.close()
+        transport.close()
 
 
 async def until(condition: Callable[[], bool], limit: float = 30.0) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
+from collections.abc import Iterator
 
 from sqlalchemy import MetaData, create_engine
 from sqlalchemy.orm import Session
@@ -19,7 +20,8 @@ from streamq.outbox import Outbox, outbox_table
 ROWS, RUNS = 10_000, 5
 
 
-def main(database: str, server: str) -> None:
+def figures(database: str, server: str) -> Iterator[tuple[str, str]]:
+    """Yield each figure with its name. Writes to a table of its own, which is dropped."""
     engine = create_engine(database)
     metadata = MetaData()
     table = outbox_table(metadata, "streamq_outbox_bench")
@@ -31,7 +33,7 @@ def main(database: str, server: str) -> None:
     def email(to: str) -> None: ...
 
     metadata.create_all(engine)
-    figures: dict[str, list[float]] = {"written": [], "relayed": [], "single": []}
+    measured: dict[str, list[float]] = {"written": [], "relayed": [], "single": []}
     try:
         for run in range(RUNS):
             began = time.perf_counter()
@@ -40,17 +42,17 @@ def main(database: str, server: str) -> None:
                     calls = [email.bind(f"{run}-{start + n}@example.org") for n in range(100)]
                     outbox.add_many(session, calls)
                     session.commit()
-            figures["written"].append(ROWS / (time.perf_counter() - began))
+            measured["written"].append(ROWS / (time.perf_counter() - began))
             began = time.perf_counter()
             while outbox.relay_once():
                 pass
-            figures["relayed"].append(ROWS / (time.perf_counter() - began))
+            measured["relayed"].append(ROWS / (time.perf_counter() - began))
             began = time.perf_counter()
             for n in range(500):  # one row a transaction, sent at once after its commit
                 with Session(engine) as session:
                     immediate.add(session, email.bind(f"single-{run}-{n}@example.org"))
                     session.commit()
-            figures["single"].append(500 / (time.perf_counter() - began))
+            measured["single"].append(500 / (time.perf_counter() - began))
     finally:
         metadata.drop_all(engine)
     names = {
@@ -59,8 +61,13 @@ def main(database: str, server: str) -> None:
         "single": "transactions a second with one row each, sent at once",
     }
     for name, about in names.items():
-        found = sorted(figures[name])
-        print(f"{about}: {statistics.median(found):,.0f} ({found[0]:,.0f} to {found[-1]:,.0f})")
+        found = sorted(measured[name])
+        yield about, f"{statistics.median(found):,.0f} ({found[0]:,.0f} to {found[-1]:,.0f})"
+
+
+def main(database: str, server: str) -> None:
+    for name, value in figures(database, server):
+        print(f"{name}: {value}")
 
 
 if __name__ == "__main__":

@@ -223,7 +223,8 @@ class TaskHandle(Generic[R]):
 
                 if isinstance(error, BlobLost):
                     raise ResultUnavailable(f"the result of task {self._id} is gone: {error}") from None
-                if not isinstance(error, UnknownEncoding | NoKey | NoBlobs) and error.reason != "tampered":
+                unread = isinstance(error, UnknownEncoding | NoKey | NoBlobs)
+                if not unread and error.reason not in ("tampered", "encoding"):
                     raise
                 raise DecodeError(
                     f"cannot read the result of task {self._id}: {error}", reason=error.reason

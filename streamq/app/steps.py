@@ -37,8 +37,8 @@ from streamq.flow import Flow, ask
 from streamq.keys import TypeKeys, type_keys
 from streamq.model.delivery import Delivery
 from streamq.options.checks import Duration, seconds
-from streamq.payloads.pipeline import opened, opened_version, versioned
-from streamq.payloads.stage import About
+from streamq.payloads.pipeline import Versioned, opened_version, versioned
+from streamq.payloads.stage import About, NewerMemo, NoKey, UnknownEncoding
 from streamq.registry.handler import sized
 from streamq.registry.registry import Registry
 from streamq.registry.upcasting import upcast_value
@@ -160,10 +160,10 @@ class Steps:
         raise Suspended(FOR_EVER if taken.left_ms < 0 else taken.left_ms / 1000, name)
 
     def _received(self, signal: str, converter: Converter, value: bytes) -> object:
+        whose = about(self._registry.name, self._task.id, signal)
+        raw = self._opened(f"the value of the signal {signal!r}", value, whose, "signal").raw
         try:
-            return converter.read(
-                orjson.loads(opened(value, about(self._registry.name, self._task.id, signal)))
-            )
+            return converter.read(orjson.loads(raw))
         except (DecodeError, ValueError) as error:
             raise DecodeError(
                 f"the value of the signal {signal!r} of task {self._task.id} is not what the handler waits "
@@ -314,14 +314,32 @@ class Steps:
         return upcast_value(value, version, handler.options.version, upcasters, "it")
 
     def _decoded(self, name: str, converter: Converter, memo: bytes) -> Any:
+        raw, version = self._opened(f"the memo of step {name!r}", memo, self._about(name), "memo")
         try:
-            raw, version = opened_version(memo, self._about(name))
             return converter.read(self._upcast(name, orjson.loads(raw), version))
         except (DecodeError, ValueError) as error:
+            if version > self._version:
+                raise NewerMemo(
+                    f"the memo of step {name!r} of task {self._task.id} is of version {version}, and this "
+                    f"code of version {self._version}: {error}", version,
+                ) from None  # fmt: skip
             raise DecodeError(
                 f"the memo of step {name!r} of task {self._task.id} does not fit what the step returns now: "
                 f"{error}. Give a step that changes its type another name",
                 reason="memo",
+            ) from None
+
+    def _opened(self, what: str, stored: bytes, about: About, reason: str) -> Versioned:
+        """Return the JSON of what the task has stored. Raises NoKey and UnknownEncoding where another worker
+        can read it, and DecodeError where nobody can."""
+        try:
+            return opened_version(stored, about)
+        except (NoKey, UnknownEncoding):
+            raise
+        except DecodeError as error:
+            found = error.reason if error.reason in ("tampered", "encoding") else reason
+            raise DecodeError(
+                f"{what} of task {self._task.id} cannot be read: {error}", reason=found
             ) from None
 
 

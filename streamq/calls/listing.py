@@ -182,9 +182,9 @@ def newest_minute(t: TypeKeys, most: int) -> Call[int | None]:
 
 
 def buckets_of(t: TypeKeys, minute: int) -> Call[list[str]]:
-    """List the buckets of one minute, newest first, as `page_buckets` does; there may be a few of tasks that
-    began in the schedule."""
-    args = ("ZRANGE", t.buckets, minute, minute, "BYSCORE", "REV", "LIMIT", 0, 20)
+    """List the buckets of one minute, newest first, as `page_buckets` does; there is one for each 256 tasks
+    that began in the schedule, and at most a thousand are read."""
+    args = ("ZRANGE", t.buckets, minute, minute, "BYSCORE", "REV", "LIMIT", 0, 1000)
     return Call(None, (t.buckets,), args, lambda r: [_exact(member) for member in r])
 
 

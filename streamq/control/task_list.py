@@ -74,7 +74,7 @@ class TaskList:
         self, state: State, types: list[str], cursor: _Cursor, selected: TaskFilter
     ) -> Iterator[_Step]:
         sources = [Source(name, n, type_keys(self._app, n, name)) for name in types for n in self._shards]
-        if state == "completed" and 1 < len(sources) <= MOST_SOURCES:
+        if state == "completed" and 0 < len(sources) <= MOST_SOURCES:
             yield _Step("", 0, cursor.after, self._newest(sources))
             return
         merged = state in ENDED and len(self._shards) > 1

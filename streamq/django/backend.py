@@ -147,7 +147,7 @@ class StreamQBackend(BaseTaskBackend):
 
     def check(self, **kwargs: Any) -> Iterable[Any]:  # noqa: ARG002 - as Django calls it
         """Return what is wrong with the settings, for `manage.py check`. Asks no server."""
-        yield from check_backend(self.alias, self._params, self.queues)
+        yield from check_backend(self.alias, self._params)
 
     def _waits_for_commit(self) -> bool:
         database = self.home.settings.on_commit

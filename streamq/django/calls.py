@@ -90,10 +90,25 @@ def handler_of(
 def call_signature(function: Callable[..., Any], *, takes_context: bool) -> inspect.Signature:
     """Return the signature of a task's calls: without the context. Raises InvalidTask."""
     signature = inspect.signature(function)
+    _check_function(function, signature)
     listed = list(signature.parameters.values())[1 if takes_context else 0 :]
     if POSITIONAL in signature.parameters:
         raise InvalidTask(f"a task cannot have a parameter called {POSITIONAL}: streamq uses it")
     return signature.replace(parameters=listed)
+
+
+def _check_function(function: Callable[..., Any], signature: inspect.Signature) -> None:
+    """Raise InvalidTask for a function that can be imported, and not be called as a task."""
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise InvalidTask(
+            f"{function.__qualname__} is a generator, whose body never runs: return a list instead"
+        )
+    first = next(iter(signature.parameters), "")
+    if "." in function.__qualname__ and first in ("self", "cls"):
+        raise InvalidTask(
+            f"{function.__qualname__} is a method, and a worker has no object for {first!r}: make it a "
+            "function of the module, and pass what it needs, such as the key of a row"
+        )
 
 
 def stored_signature(signature: inspect.Signature) -> inspect.Signature:

@@ -15,11 +15,15 @@ from streamq.django import settings
 from streamq.errors import StreamQError
 
 
-def check_backend(alias: str, params: Mapping[str, Any], queues: Iterable[str]) -> Iterable[Any]:
+def check_backend(alias: str, params: Mapping[str, Any]) -> Iterable[Any]:
     """Yield what is wrong with the settings of a backend."""
     options = params.get("OPTIONS", {})
     for fault in settings.faults(options):
-        yield checks.Error(f"TASKS[{alias!r}]['OPTIONS']: {fault}", id="streamq.E001")
+        yield checks.Error(
+            f"TASKS[{alias!r}]['OPTIONS']: {fault}",
+            hint=f"the options are {', '.join(settings.NAMES)}",
+            id="streamq.E001",
+        )
     database = options.get("ENQUEUE_ON_COMMIT")
     if isinstance(database, str) and database not in django_settings.DATABASES:
         yield checks.Error(
@@ -40,8 +44,13 @@ def check_backend(alias: str, params: Mapping[str, Any], queues: Iterable[str]) 
             hint="add 'streamq.django', before 'django.contrib.admin' for the link in the admin",
             id="streamq.W001",
         )
-    if isinstance(queues, str):
-        yield checks.Error(f"TASKS[{alias!r}]['QUEUES'] must be a list", id="streamq.E003")
+    queues: object = params.get("QUEUES", [])
+    if isinstance(queues, str):  # whose letters would be queues
+        yield checks.Error(
+            f"TASKS[{alias!r}]['QUEUES'] must be a list",
+            hint=f"write [{queues!r}]; an empty list is for the queues that tasks name",
+            id="streamq.E003",
+        )
 
 
 def check_server(app_configs: object = None, **kwargs: Any) -> list[Any]:  # noqa: ARG001 - as Django calls it

@@ -71,7 +71,8 @@ def task(
 ) -> Any:
     """Make a module-level function a Django task with streamq's options.
 
-    priority: -100 to 100; above 0 is `high`, below 0 `low`. takes_context: its first parameter is `context`.
+    priority: -100 to 100; above 0 is `high`, below 0 `low`. queue: another word for `queue_name`.
+    takes_context: its first parameter is `context`. A task of django.tasks is one call: it has no `batch`.
     Where another backend is set, such as that of tests, it is a plain task and the options do not count.
     Raises InvalidTask and InvalidOption, at import.
     """

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Self, TypeVar,
 from asgiref.sync import sync_to_async
 
 from streamq.django.names import Task, TaskResult
-from streamq.errors import UsageError
+from streamq.errors import InvalidOption, UsageError
 from streamq.options.call import per_call
 from streamq.options.checks import reject_unknown
 from streamq.options.table import POLICY
@@ -23,10 +23,13 @@ from streamq.registry.handler import Handler
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_ANOTHER_WORD: Final = ("priority", "queue", "batch")
-POLICY_NAMES: Final = tuple(name for name in POLICY if name not in _ANOTHER_WORD)
-"""The options of a task type that `@task(...)` takes. `priority` and the queue are those of django.tasks,
-which has no calls with many tasks at once."""
+POLICY_NAMES: Final = tuple(name for name in POLICY if name not in ("priority", "batch"))
+"""The options of a task type that `@task(...)` takes. `priority` is that of django.tasks, and `queue` another
+word for its `queue_name`. It has no calls with many tasks at once."""
+_NO_BATCH: Final = (
+    "batch=: a task of django.tasks is one call, with a result and signals of its own. Write a handler that "
+    "takes many tasks at once with @get_app().task(batch=...) of streamq.django"
+)
 
 
 if TYPE_CHECKING:
@@ -66,11 +69,23 @@ class StreamQTask(_Task[P, T]):
                 object.__setattr__(self, one.name, given.pop(one.name))
             else:
                 object.__setattr__(self, one.name, one.default)
+        if "batch" in given:
+            raise InvalidOption(_NO_BATCH)
         reject_unknown(given, POLICY_NAMES, "@task")
+        if (queue := given.pop("queue", None)) is not None:
+            object.__setattr__(self, "queue_name", self._one_queue(queue))
         object.__setattr__(self, "policy", {**(policy or {}), **given})
         object.__setattr__(self, "options", dict(options or {}))
         object.__setattr__(self, "database", database)
         self.__post_init__()
+
+    def _one_queue(self, queue: str) -> str:
+        """Return the queue that both words name. Raises InvalidOption if they differ."""
+        if self.queue_name not in (queue, "default"):
+            raise InvalidOption(
+                f"queue={queue!r:.80} and queue_name={self.queue_name!r:.80} name two queues: leave one out"
+            )
+        return queue
 
     @property
     def handler(self) -> Handler:

@@ -20,8 +20,8 @@ from streamq.options.names import check_imports, check_name
 from streamq.options.task import task_options
 from streamq.transport.address import Address
 
-OURS: Final = frozenset({"name", "priority", "schedule"})
-"""Options of a policy that DEFAULTS cannot set: they are a task's own, or `priority` of django.tasks."""
+OURS: Final = frozenset({"name", "priority", "schedule", "queue", "batch", "aliases"})
+"""Options of a policy that DEFAULTS cannot set: they are a task's own, or a word of django.tasks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +116,7 @@ _CHECKS: Final[dict[str, tuple[str, Callable[[Any, str], Any]]]] = {
     "DASHBOARD_URL": ("dashboard", _text),
 }
 """Each option: its field, and the check that returns its value."""
+NAMES: Final = tuple(_CHECKS)
 
 
 def parse(alias: str, options: Mapping[str, object]) -> BackendSettings:

@@ -55,13 +55,13 @@ class PolicyOfAny(TypedDict, total=False):
     slots: int | None
     resources: Mapping[str, int] | None
     logs: LogLevel | None
+    queue: str
 
 
 class Policy(PolicyOfAny, total=False):
     """The arguments of `@app.task(...)`; see TaskOptions for each."""
 
     priority: Priority
-    queue: str
     batch: Batch | int | None
 
 

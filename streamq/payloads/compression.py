@@ -87,7 +87,10 @@ def _most(about: About | None) -> int:
 
 def _whole(raw: bytes, most: int, *, done: bool) -> bytes:
     if len(raw) > most:
-        raise ValueError(f"it decompresses to more than {most:,} bytes, the limit")
+        raise ValueError(
+            f"it decompresses to more than {most:,} bytes, the limit: if a program of yours stored it, raise "
+            "max_payload; if not, look for who writes to this server"
+        )
     if not done:
         raise ValueError("it is cut, or something follows it")
     return raw

@@ -181,7 +181,11 @@ def _without_stages(stored: bytes, about: About | None) -> bytes:
         return _opened_blob(stored, about)
     raw, stages = stored[found.begins : found.ends], [_stage(mark) for mark in found.marks]
     if len(stored) < found.ends:
-        raise DecodeError(f"it is encoded ({', '.join(found.marks)}) and too long to be decoded here")
+        raise DecodeError(
+            f"it is encoded ({', '.join(found.marks)}) and cut, as what is too long to be decoded here: "
+            f"{len(stored):,} of {found.ends:,} bytes",
+            reason="encoding",
+        )
     for stage in reversed(stages):
         try:
             raw = stage.open(raw, about)

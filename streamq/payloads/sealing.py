@@ -53,7 +53,8 @@ class Sealing:
         except Exception:  # noqa: BLE001 - the library's InvalidTag, which is imported with the library only
             raise DecodeError(
                 f"the seal (key {name!r}) does not hold: it was changed, it belongs to another task, type or "
-                "app, or the key is another one under this id",
+                "app, or the key is another one under this id. Compare the rings of your programs, then look "
+                "for who writes to this server",
                 reason="tampered",
             ) from None
 

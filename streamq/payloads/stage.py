@@ -50,6 +50,20 @@ class UnknownEncoding(DecodeError):
         super().__init__(message, reason="encoding")
         self.mark = mark
 
+    def __reduce__(self) -> tuple[type[UnknownEncoding], tuple[str, str]]:
+        return UnknownEncoding, (str(self), self.mark)
+
+
+class NewerMemo(DecodeError):
+    """A memo was stored by code of a newer version, and does not fit this one. version: of that code."""
+
+    def __init__(self, message: str, version: int) -> None:
+        super().__init__(message, reason="version")
+        self.version = version
+
+    def __reduce__(self) -> tuple[type[NewerMemo], tuple[str, int]]:
+        return NewerMemo, (str(self), self.version)
+
 
 class NoKey(DecodeError):
     """Stored bytes are sealed with a key that this process does not have. key: its id."""
@@ -57,3 +71,10 @@ class NoKey(DecodeError):
     def __init__(self, key: str) -> None:
         super().__init__(f"sealed with key {key!r}, which is not given here", reason="key")
         self.key = key
+
+    def __reduce__(self) -> tuple[type[NoKey], tuple[str]]:
+        return NoKey, (self.key,)
+
+
+Elsewhere = NoKey | UnknownEncoding | NewerMemo
+"""What this process cannot read, and another one can."""

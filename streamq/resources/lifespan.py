@@ -49,12 +49,21 @@ def _entering(function: Function) -> Callable[..., AbstractAsyncContextManager[o
     named = getattr(function, "__qualname__", None)
     if named is None:
         raise UsageError(f"@app.lifespan: {function!r:.80} is no function: {_FIX}")
-    if inspect.isasyncgenfunction(function):
-        return asynccontextmanager(function)
     if inspect.isasyncgenfunction(inspect.unwrap(function)):
+        _check_call(function, named)
+        if inspect.isasyncgenfunction(function):
+            return asynccontextmanager(function)
         return cast("Callable[..., AbstractAsyncContextManager[object]]", function)
     kind = "is a coroutine without a yield" if inspect.iscoroutinefunction(function) else "is not async"
     raise UsageError(f"@app.lifespan: {named} {kind}: {_FIX}")
+
+
+def _check_call(function: Function, named: str) -> None:
+    """Raise UsageError unless the function can be called with the app alone."""
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError as error:
+        raise UsageError(f"@app.lifespan: {named} is called with the app alone ({error}): {_FIX}") from None
 
 
 _FIX = "write an `async def` that takes the app and has one `yield`"

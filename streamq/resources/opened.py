@@ -155,7 +155,7 @@ class OpenResources:
         if lifespan is not None and (lifespan, "process") not in self.values:
             try:
                 self.values[lifespan, "process"] = await stack.enter_async_context(lifespan.enter())
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise LifespanFailed(self._told(error, "at its start")) from error
         if plan is None:
             return
@@ -164,7 +164,7 @@ class OpenResources:
             if node.key not in self.values:
                 try:
                     self.values[node.key] = await self._made(stack, plan, node)
-                except Exception as error:
+                except (Exception, SystemExit) as error:
                     raise LifespanFailed(
                         _told(f"the dependency {node.name}", error, "at its start")
                     ) from error

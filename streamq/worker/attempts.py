@@ -348,6 +348,8 @@ class Attempts:
         failure = (
             error.failure if isinstance(error, FailedInChild) else failures.failure(handler, delivery, error)
         )
+        if failure.unread is not None and (later := self.too_new.unreadable(delivery, failure.unread)):
+            return later._replace(started=started)
         if isinstance(failure.decision, retry.Wait | retry.Sleep):
             held.effects = failures.effects(delivery, failure)
             return failures.outcome(delivery, failure, worker=self._worker, now_ms=0)

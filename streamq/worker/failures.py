@@ -19,7 +19,7 @@ from streamq.model.delivery import Delivery
 from streamq.model.effect import Effect, Hold, Suspend
 from streamq.model.outcome import Died, HandedBack, Retried
 from streamq.payloads.pipeline import Pipeline
-from streamq.payloads.stage import About
+from streamq.payloads.stage import About, Elsewhere
 from streamq.registry.handler import Handler
 
 _OURS: Final = tuple(str(Path(__file__).parents[1] / name) for name in ("worker", "django"))
@@ -33,7 +33,8 @@ TRACEBACK_LIMIT: Final = 16_384
 @dataclass(frozen=True, slots=True)
 class Failure:
     """The record of an exception, and whether the task is retried. frame: where it was raised. path: of its
-    class, as `module.Class`; empty for one that Python has built in."""
+    class, as `module.Class`; empty for one that Python has built in. unread: the error of a memo or signal
+    that another worker can read."""
 
     error: str
     message: str
@@ -41,6 +42,7 @@ class Failure:
     decision: retry.Again | retry.Wait | retry.Sleep | retry.GiveUp
     frame: Frame | None = None
     path: str = ""
+    unread: Elsewhere | None = None
 
 
 def max_attempts(handler: Handler, delivery: Delivery) -> int:
@@ -84,7 +86,19 @@ def failure(handler: Handler, delivery: Delivery, error: BaseException) -> Failu
         decision=_decision(handler, delivery, error),
         frame=_frame(error),
         path=class_path(error),
+        unread=_unread(error),
     )
+
+
+def _unread(error: BaseException) -> Elsewhere | None:
+    """Return the error of a stored value that only this worker cannot read, if the attempt met nothing
+    else."""
+    try:
+        met = list(retry.leaves(error))
+    except BaseException:  # noqa: BLE001 - the user's exception may raise in any method
+        return None
+    unread = [one for one in met if isinstance(one, Elsewhere)]
+    return unread[0] if unread and len(unread) == len(met) else None
 
 
 def _decision(

@@ -116,6 +116,7 @@ def _run(
             "decision": failure.decision,
             "frame": failure.frame,
             "path": failure.path,
+            "unread": failure.unread,
         }
     finally:
         if told(context) and handler.home is not None:

@@ -88,7 +88,7 @@ class Receiver:
         if self._in_flight.holds(held.delivery):
             return None
         if held.delivery.version > 1 and self._is_newer(held.delivery):
-            self._settle_unread(keys, entry.place, self._too_new.newer(held.delivery))
+            self._settle_unread(keys, entry.place, self._too_new.newer(held.delivery, held.delivery.version))
             return None
         if held.delivery.asks_its_lane:
             self._settle_unread(keys, entry.place, HandedBack())

@@ -15,7 +15,7 @@ from streamq.errors import UnknownArguments
 from streamq.model.delivery import Delivery
 from streamq.model.outcome import HandedBack
 from streamq.payloads.blob_store import NoBlobs
-from streamq.payloads.stage import NoKey, UnknownEncoding
+from streamq.payloads.stage import Elsewhere, NewerMemo, UnknownEncoding
 from streamq.telemetry import logs
 
 FIRST: Final = 30.0
@@ -66,23 +66,24 @@ class TooNewTasks:
         """Count a delivery, and return in how many ms it should be offered again."""
         return self._delay_ms(task_type, error.needs, error.times, _RELEASE)
 
-    def newer(self, task: Delivery) -> HandedBack:
-        """Return how a task is handed back whose payload is of a newer version than this worker's code."""
-        needs = f"{VERSION}{task.version}"
+    def newer(self, task: Delivery, version: int) -> HandedBack:
+        """Return how a task is handed back whose payload or memo is of a newer version than this worker's
+        code."""
+        needs = f"{VERSION}{version}"
         delay_ms = self._delay_ms(task.type, needs, task.handed_back, _VERSION, FIRST_OF_VERSION)
         return HandedBack(False, delay_ms, min(task.handed_back, 1000) + 1)
 
-    def unreadable(
-        self, task: Delivery, error: NoKey | NoBlobs | UnknownArguments | UnknownEncoding
-    ) -> HandedBack | None:
-        """Return how a task whose payload cannot be read here is handed back; None if that has been done for
-        an hour, and its key is nowhere."""
+    def unreadable(self, task: Delivery, error: Elsewhere | NoBlobs | UnknownArguments) -> HandedBack | None:
+        """Return how a task is handed back whose payload, memo or signal cannot be read here; None if that
+        has been done for an hour, and its key is nowhere."""
         if isinstance(error, UnknownEncoding):
             needs, fix = f"payload:{error.mark}", f"{error}. {_ENCODING}"
         elif isinstance(error, NoBlobs):
             needs, fix = BLOBS, f"{error}. {_BLOBS}"
         elif isinstance(error, UnknownArguments):
             return self._unknown(task, error)
+        elif isinstance(error, NewerMemo):
+            return self.newer(task, error.version)
         elif task.handed_back >= HOUR:
             return None
         else:

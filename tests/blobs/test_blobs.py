@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from streamq import (
     Blobs,
     BlobStoreError,
+    DecodeError,
     FileBlobs,
     KeyRing,
     Lane,
@@ -27,12 +29,12 @@ from streamq.calls import blobs as calls
 from streamq.control.task_info import TaskInfo
 from streamq.errors import RedisError
 from streamq.keys import shard_keys
-from streamq.payloads.blobs import folder
+from streamq.payloads.blobs import Reference, folder, written
 from streamq.payloads.reading import shown
 from streamq.transport.async_transport import AsyncTransport
 from tests.conftest import command
 from tests.letters import all_dead
-from tests.running import clean, serving, until, working
+from tests.running import clean, serving, until, work_off, working
 
 BIG = "x" * 5000
 OTHER = "y" * 5000
@@ -197,6 +199,69 @@ async def test_a_changed_blob_is_not_run(shop: Shop) -> None:
     async with working(shop.app):
         with pytest.raises(TaskDead, match="has been changed or cut"):
             await handle.aresult(20)
+
+
+def swap(files: list[Path]) -> None:
+    one, other = (file.read_bytes() for file in files)
+    files[0].write_bytes(other)
+    files[1].write_bytes(one)
+
+
+@pytest.mark.parametrize("how", ["truncated", "empty", "swapped", "swapped sealed", "bomb", "another blob"])
+def test_a_bad_blob_costs_its_task_only(url: str, tmp_path: Path, how: str) -> None:
+    """What stands in the store is input: each of these is a dead letter at once, says so, and can be requeued
+    when the blob is there again."""
+    shop = Shop(url, tmp_path, keys=RING if how.endswith("sealed") else None)
+    handle = shop.plain.enqueue(BIG)
+    [file] = shop.files
+    before, reason = file.read_bytes(), "blob"
+    match how:
+        case "truncated":
+            file.write_bytes(before[:100])
+        case "empty":
+            file.write_bytes(b"")
+        case "bomb":
+            file.write_bytes(zlib.compress(bytes(10_000_000)))
+        case "another blob":
+            file.write_bytes(written(Reference("a/b/c", 1, "", "")))
+        case _:
+            shop.fails.enqueue(OTHER)
+            swap(shop.files)
+            reason = "tampered" if how == "swapped sealed" else "blob"
+    good = shop.plain.enqueue("good")
+    work_off(shop.app)
+    assert shop.seen.count("good") == 1
+    assert good.status() == "completed"
+    with pytest.raises(TaskDead, match="has been changed or cut|the seal .* does not hold") as dead:
+        handle.result(5)
+    assert dead.value.reason == reason
+    file.write_bytes(before)
+    assert shop.app.admin.requeue([handle.id]) == 1
+    work_off(shop.app)
+    assert shop.seen.count(BIG) == 1
+
+
+def test_a_bad_blob_of_a_result_is_told_to_its_reader(url: str, tmp_path: Path) -> None:
+    shop = Shop(url, tmp_path, keys=RING)
+    ones = [shop.task.enqueue(text) for text in ("a" * 3000, "b" * 3000)]
+    payloads = set(shop.files)
+    work_off(shop.app)
+    results = [one for one in shop.files if one not in payloads]
+    swap(results)
+    for one in ones:  # a result is sealed for its task
+        with pytest.raises(DecodeError, match=f"cannot read the result of task {one.id}: the seal"):
+            one.result(5)
+    results[0].write_bytes(results[0].read_bytes()[:50])
+    results[1].unlink()
+    told = sorted(_error(one) for one in ones)
+    assert "cannot read the result" in told[0]
+    assert "is gone: its blob" in told[1]
+
+
+def _error(handle: Any) -> str:
+    with pytest.raises((DecodeError, ResultUnavailable)) as caught:
+        handle.result(5)
+    return str(caught.value)
 
 
 async def test_a_missing_result_says_so(shop: Shop) -> None:

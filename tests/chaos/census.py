@@ -179,7 +179,7 @@ class Census:
         for shard in range(self._shards):
             keys = shard_keys(self._app, shard)
             known |= {keys.types, keys.workers, keys.heartbeats, keys.schedules, keys.schedules_due}
-            known |= {keys.actions, keys.action_log, keys.flows, keys.flow_names}
+            known |= {keys.actions, keys.action_log, keys.flows, keys.flow_names, keys.blobs}
             for name in types:
                 t = type_keys(self._app, shard, name)
                 known |= {*t.streams, t.dead, t.letters, t.groups, t.counters, t.policy, t.gone, t.rate}

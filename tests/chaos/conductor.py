@@ -19,7 +19,7 @@ from streamq.control.inspector import Inspector
 from streamq.errors import StreamQError
 from streamq.transport.address import Address
 from streamq.transport.sync_transport import SyncTransport
-from tests.chaos import featured, history, release, tasks
+from tests.chaos import blob_rules, featured, history, release, tasks
 from tests.chaos.account import Account, draw_up
 from tests.chaos.census import Census, Tally
 from tests.chaos.checker import check
@@ -112,6 +112,8 @@ async def conduct(settings: Settings, folder: Path) -> Run:
             for one in beside:
                 one.cancel()
             extra += await _end(stage)
+            if not settings.plain:
+                extra += await blob_rules.swept(folder, servers.url("conductor"), APP, servers.shards)
             final = await asyncio.to_thread(_count, servers, settings.types)
         finally:
             for one in beside:

@@ -121,6 +121,6 @@ async def newest() -> str:
 
 
 if KNOWN:
-    from tests.chaos import flowing
+    from tests.chaos import bulky, flowing
 
-    TYPES.update(flowing.TYPES)
+    TYPES.update(flowing.TYPES | bulky.TYPES)

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from streamq import Unique
 from tests.chaos import promises, tasks
+from tests.chaos.blob_rules import filler
 from tests.chaos.featured import KNOWN, TYPES
 from tests.chaos.promises import CONFLICTS, LANES, PROMISES, Promise
 from tests.chaos.tasks import CONDUCTS, OVERRUN
@@ -44,7 +45,8 @@ class Order:
 
     @property
     def arguments(self) -> dict[str, str]:
-        return {"key": self.key, "conduct": self.conduct, **self.about}
+        more = {"filler": filler(self.key)} if self.type == "bulky" else {}
+        return {"key": self.key, "conduct": self.conduct, **more, **self.about}
 
     @property
     def noted(self) -> dict[str, Any]:

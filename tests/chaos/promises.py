@@ -89,7 +89,7 @@ RECURRING: Final = tuple(name for name, promise in PROMISES.items() if promise.e
 HALTING: Final = tuple(name for name, promise in PROMISES.items() if promise.halt)
 WEIGHTS: Final = {
     "metered": 10, "paced": 6, "shared": 8, "chain": 10, "halting": 5, "single": 8, "latest": 6,
-    "stepping": 5, "parent": 5,
+    "stepping": 5, "parent": 5, "bulky": 4,
 }  # fmt: skip
 """How often each is enqueued, beside the plain types, whose weights add up to 100."""
 LANES: Final = {"metered": 5, "paced": 3, "shared": 4, "chain": 10, "halting": 6, "single": 5, "latest": 4}

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from tests.chaos import clock, featured, history, orders, sabotage, tasks
+from tests.chaos import blob_rules, clock, featured, history, orders, sabotage, tasks
 from tests.chaos.servers import ROOT, Servers
 
 GROUPS: Final = 2
@@ -129,6 +129,8 @@ class Stage:
         }
         if plain:
             self._base[featured.PLAIN] = "1"
+        else:
+            self._base[blob_rules.STORE] = blob_rules.url(folder)
         if sabotaged:
             self._base[sabotage.NAME] = sabotaged
         if conducts:

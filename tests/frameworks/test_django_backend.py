@@ -7,6 +7,7 @@ import logging
 import os
 import pickle
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from django.db import connection, transaction
 from django.test import override_settings
 from django.utils import timezone
 
-from streamq import InvalidOption, StreamQError, Unique
+from streamq import InvalidOption, Item, StreamQError, Unique
 from streamq.django import StreamQBackend, StreamQTask, get_app, task
 from streamq.django.calls import type_name
 from streamq.django.django_task import POLICY_NAMES
@@ -34,7 +35,7 @@ from streamq.django.names import (
 )
 from streamq.options.typed import PolicyOfAny
 from tests.frameworks.conftest import home_at
-from tests.running import QUICK, tending, until
+from tests.running import QUICK, tending, until, work_off
 
 READY, RUNNING = TaskResultStatus.READY, TaskResultStatus.RUNNING
 FAILED, SUCCESSFUL = TaskResultStatus.FAILED, TaskResultStatus.SUCCESSFUL
@@ -98,6 +99,29 @@ async def test_a_task_runs_and_its_result_says_all_of_it(tasks: Any) -> None:
     assert get_app().handle(result.id).result() == 6  # a reader who knows nothing of Django
 
 
+def test_refresh_copies_what_has_changed(tasks: Any) -> None:
+    """A `def` task sent by name, and an `async def` one, from where no event loop runs."""
+    results = [tasks.add.enqueue(1), tasks.nothing.enqueue()]
+    kept = [(result.task, result.id, result.args, result.kwargs, result.backend) for result in results]
+    work_off(get_app())
+    assert [result.status for result in results] == [READY] * 2
+    for result in results:
+        result.refresh()
+    assert [result.status for result in results] == [SUCCESSFUL] * 2
+    assert [result.return_value for result in results] == [3, "nothing"]
+    assert kept == [(one.task, one.id, one.args, one.kwargs, one.backend) for one in results]
+    again = task_backends["default"].get_result(results[0].id)
+    assert again == results[0]
+    assert results[0].attempts == len(results[0].worker_ids) == 1
+
+
+def test_a_task_can_be_called_without_the_queue(tasks: Any) -> None:
+    assert tasks.add.call(1, b=4) == 5
+    assert asyncio.run(tasks.nothing.acall()) == "nothing"
+    assert asyncio.run(tasks.add.acall(2)) == 4
+    assert (tasks.add.name, tasks.add.module_path) == ("add", "tests.frameworks.site.shop.tasks.add")
+
+
 async def test_any_signature_comes_back_as_it_was_called(tasks: Any) -> None:
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
         ((), {}), ((1, 2, 3), {}), ((), {"a": 1, "b": (2, 3)}), (({"x": 1},), {"args": 5}),
@@ -125,14 +149,52 @@ def test_a_call_that_the_function_cannot_take_is_refused_at_once(tasks: Any) -> 
         tasks.add.enqueue()
 
 
+class Shop:
+    def method(self) -> None: ...
+
+    @classmethod
+    def of_class(cls) -> None: ...
+
+    def __call__(self) -> None: ...
+
+
+def generator() -> Any:
+    yield
+
+
+async def async_generator() -> Any:
+    yield
+
+
 def test_functions_that_no_worker_can_import_are_refused(tasks: Any) -> None:
     def inner() -> None: ...
 
-    for function in (lambda: None, inner, print, "name"):
+    async def async_inner() -> None: ...
+
+    refused: list[Any] = [
+        lambda: None, inner, async_inner, print, "name", Shop, Shop(), Shop().method, Shop.of_class,
+        partial(in_main),
+    ]  # fmt: skip
+    for function in refused:
         with pytest.raises(InvalidTask):
             tasks.plain(function)
         with pytest.raises(InvalidTask):
-            task(function)  # type: ignore[arg-type]
+            task(function)
+    assert get_app().inspector.types() == []
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        (Shop.method, "Shop.method is a method, and a worker has no object for 'self'"),
+        (generator, "generator is a generator, whose body never runs"),
+        (async_generator, "async_generator is a generator"),
+    ],
+)
+def test_functions_that_a_worker_cannot_call_are_refused(tasks: Any, function: Any, told: str) -> None:
+    for decorator in (tasks.plain, task):
+        with pytest.raises(InvalidTask, match=told):
+            decorator(function)
     assert get_app().inspector.types() == []
 
 
@@ -226,6 +288,20 @@ async def test_a_failed_task_shows_its_error(tasks: Any) -> None:
     with pytest.raises(ValueError, match="failed"):
         _ = results[0].return_value
     assert all(one.enqueued_at <= one.started_at <= one.finished_at for one in results)
+
+
+def test_ctrl_c_is_not_told_as_an_end_of_its_own(tasks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """KeyboardInterrupt passes through what is around a handler; the task it ended is a failed one."""
+    heard: list[Any] = []
+    task_finished.connect(receiver := lambda task_result, **_: heard.append(task_result.id))
+    result, other = tasks.fails.enqueue("ctrl-c"), tasks.add.enqueue(1)
+    work_off(get_app())
+    task_finished.disconnect(receiver)
+    result.refresh()
+    other.refresh()
+    assert (result.status, other.status) == (FAILED, SUCCESSFUL)
+    assert result.errors[0].exception_class is KeyboardInterrupt
+    assert heard == [other.id]
 
 
 async def test_what_is_not_json_cannot_be_returned_and_is_not_tried_again(tasks: Any) -> None:
@@ -324,6 +400,36 @@ def test_the_decorator_takes_the_options_of_a_task_type(tasks: Any, site: Any) -
     assert site.handler(tasks.add).options.max_attempts == 2  # of DEFAULTS
     assert site.handler(tasks.mail).options.priority == "high"
     assert set(PolicyOfAny.__annotations__) == set(POLICY_NAMES)
+
+
+def labelled() -> None: ...
+
+
+def test_queue_is_another_word_for_the_queue_of_django(tasks: Any, site: Any) -> None:
+    for found in (task(queue="mail")(labelled), task(queue="mail", queue_name="mail")(labelled)):
+        assert found.queue_name == "mail"
+        assert site.handler(found).options.queue == "mail"
+        assert found.using(priority=3).queue_name == "mail"
+    assert found.enqueue().task.queue_name == "mail"
+    with pytest.raises(InvalidOption, match="queue='default' and queue_name='mail' name two queues"):
+        task(queue="default", queue_name="mail")(labelled)
+    with pytest.raises(InvalidTask, match="fax"):
+        task(queue="fax")(labelled)
+
+
+def test_a_batch_is_refused_and_the_way_to_one_is_told(tasks: Any, site: Any) -> None:
+    with pytest.raises(InvalidOption, match=r"is one call, .* @get_app\(\)\.task\(batch=\.\.\.\)"):
+        task(batch=10)(labelled)  # type: ignore[call-overload]
+    taken: list[list[int]] = []
+
+    def several(items: list[Item[int]]) -> None:
+        taken.append([item.value for item in items])
+
+    kind = get_app().task(batch=10, name="several")(several)
+    handles = get_app().enqueue_many([kind.bind(number) for number in range(3)])
+    work_off(get_app())
+    assert sorted(number for one in taken for number in one) == [0, 1, 2]
+    assert {handle.status() for handle in handles} <= {"completed", "unknown"}
 
 
 def one_at_a_time(customer: int, amount: int = 0) -> None: ...
@@ -478,6 +584,7 @@ def test_check_names_what_is_wrong(site: Any, url: str) -> None:
         ({"SHARDS": 0}, "SHARDS"),
         ({"DEFAULTS": {"priority": "high"}}, "priority"), ({"DEFAULTS": {"max_attempts": 0}}, "max_attempts"),
         ({"ENQUEUE_ON_COMMIT": "nowhere"}, "nowhere"), ({"HOOKS": ["no.such.hook"]}, "no.such.hook"),
+        ({"DEFAULTS": {"batch": 2}}, "batch is a task's own"), ({"DEFAULTS": {"queue": "mail"}}, "queue"),
         ({"IMPORTS": "shop"}, "imports"), ({"APP": "a b"}, "a b"),
     ]  # fmt: skip
     for options, expected in cases:
@@ -485,6 +592,10 @@ def test_check_names_what_is_wrong(site: Any, url: str) -> None:
         found = list(backend.check())
         assert [type(one) for one in found] == [Error], options
         assert expected in found[0].msg
+        assert found[0].hint
+    [fault] = StreamQBackend("default", {"QUEUES": "mail", "OPTIONS": {}}).check()
+    assert fault.id == "streamq.E003"
+    assert "['mail']" in fault.hint
 
 
 def test_check_deploy_asks_the_server(site: Any, url: str) -> None:

@@ -33,11 +33,15 @@ def test_the_adapters_produce_and_work(url: str) -> None:
 
 def test_every_target_has_a_measure() -> None:
     """The command prints its usage, so all that it imports is there."""
-    for program in ("targets.py", "run.py"):
+    for program, option in (
+        ("targets.py", b"--rounds"),
+        ("run.py", b"--rounds"),
+        ("application.py", b"--data"),
+    ):
         done = subprocess.run(
             [sys.executable, str(BENCH / program), "--help"], capture_output=True, check=True
         )
-        assert b"--rounds" in done.stdout
+        assert option in done.stdout
 
 
 def test_every_system_has_an_adapter_and_pinned_requirements() -> None:

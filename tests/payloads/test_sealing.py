@@ -24,6 +24,7 @@ from streamq import (
     get_context,
 )
 from streamq.cli import main
+from streamq.control.key_use import KeyUse
 from streamq.dashboard import dashboard
 from streamq.dashboard.auth import Anyone
 from streamq.keys import shard_keys, type_keys
@@ -486,6 +487,23 @@ async def test_keys_are_counted_and_dead_letters_sealed_anew(  # noqa: PLR0915 -
     assert main(["keys", "new"]) == 0
     assert len(base64.b64decode(capsys.readouterr().out)) == 32
     clean(new.app)
+
+
+def test_keys_of_signals_in_mailboxes_are_counted(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A key is in use while a task has not taken a signal that is sealed with it; one of a purged task is
+    not."""
+    plain, old = StreamQ("shop", url), Shop(url, before())
+    handle = plain.send("steps", {"to": "ada"})
+    assert plain.inspector.key_use() == [KeyUse("", waiting=1)]
+    for name in ("approved", "approved", "other"):
+        old.app.handle(handle.id).signal(name, SECRET)
+    plain.send("steps", {"to": "bob"})
+    uses = {one.key: one for one in plain.inspector.key_use()}
+    assert (uses["2026-05"].waiting, uses["2026-05"].total, uses[""].waiting) == (1, 1, 1)
+    assert main(["keys", "audit", "--unused", "2026-05", "--url", url]) == 6
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["2026-05", "1", "0", "0", "0"]
+    assert handle.cancel() == "cancelled"
+    assert main(["keys", "audit", "--unused", "2026-05", "--url", url]) == 0
 
 
 async def _sleeps_on_a_memo(url: str) -> None:

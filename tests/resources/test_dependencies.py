@@ -295,6 +295,26 @@ def test_overrides_replace_dependencies_wherever_they_are_needed(url: str) -> No
             app.overrides[wrong[0]] = wrong[1]  # type: ignore[index, assignment]
 
 
+def test_an_override_that_needs_a_request_fails_the_attempt_and_says_so(url: str) -> None:
+    app = StreamQ("shop", url)
+
+    def session() -> str:
+        return "session"
+
+    @app.task(max_attempts=1)
+    async def work(db: str = Depends(session)) -> str:
+        return db
+
+    with Queue(app) as queue:
+        app.overrides[session] = deeper
+        work.enqueue()
+        with pytest.raises(InvalidDependency, match="deeper -> with_request: parameter 'request' needs a Re"):
+            queue.run()
+        app.overrides.clear()
+        work.enqueue()
+        assert [task.result for task in queue.run()] == ["session"]
+
+
 async def test_an_override_while_a_worker_runs_is_opened_by_the_next_attempt(url: str) -> None:
     app = StreamQ("shop", url)
 
@@ -370,7 +390,20 @@ def with_header(token: str = fastapi.Header()) -> None: ...
 def with_annotated(token: Annotated[str, fastapi.Query()]) -> None: ...
 def with_optional(token: str = fastapi.Cookie("none")) -> None: ...
 def with_nothing(token: str) -> None: ...
+def with_socket(socket: fastapi.WebSocket) -> None: ...
+def with_response(response: fastapi.Response) -> None: ...
+
+
+class WithRequest:
+    def __init__(self, request: fastapi.Request) -> None: ...
+
+
+class CallsWithRequest:
+    def __call__(self, request: fastapi.Request) -> None: ...
+
+
 def deeper(user: str = fastapi.Depends(with_request)) -> None: ...
+def deepest(user: str = taskiq.Depends(deeper)) -> None: ...
 def positional(one: None = Depends(with_nothing), /) -> None: ...
 def reads_context(context: Context) -> None: ...
 def secured(x: str = fastapi.Security(lambda: 1, scopes=["a"])) -> None: ...
@@ -390,6 +423,13 @@ circle.__defaults__ = (Depends(circle),)
         (with_optional, None, r"parameter 'token' is read from a request \(Cookie\)"),
         (with_nothing, None, "parameter 'token' has no value: give it a default"),
         (deeper, None, "deeper -> with_request: parameter 'request' needs a Request"),
+        (deepest, None, "deepest -> deeper -> with_request: parameter 'request' needs a Request"),
+        (deeper, "process", "deeper -> with_request: parameter 'request' needs a Request"),
+        (functools.partial(with_request), None, "with_request: parameter 'request' needs a Request"),
+        (WithRequest, None, "WithRequest: parameter 'request' needs a Request"),
+        (CallsWithRequest(), None, "CallsWithRequest: parameter 'request' needs a Request"),
+        (with_socket, None, "parameter 'socket' needs a WebSocket"),
+        (with_response, None, "parameter 'response' needs a Response"),
         (positional, None, "parameter 'one' is given by name"),
         (secured, None, "scopes of fastapi.params has no meaning in a worker"),
         (circle, None, "need each other in a circle: circle -> circle"),

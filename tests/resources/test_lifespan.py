@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,7 @@ async def test_without_a_lifespan_there_is_no_state_and_no_task_for_it(url: str)
     [
         ("raise", "ConnectionError: no database"),
         ("never", "ended without a yield"),
+        ("exit", "SystemExit: 3"),
     ],
 )
 async def test_a_start_that_fails_is_one_clear_line(url: str, how: str, told: str) -> None:
@@ -91,6 +92,8 @@ async def test_a_start_that_fails_is_one_clear_line(url: str, how: str, told: st
     async def pool(app: StreamQ) -> AsyncIterator[None]:
         if how == "raise":
             raise ConnectionError("no\n  database")
+        if how == "exit":
+            sys.exit(3)
         if how == "always":
             yield
 
@@ -211,6 +214,26 @@ def wrong_functions() -> Iterator[tuple[Any, str]]:
     def plain(app: StreamQ) -> Iterator[None]:
         yield
 
+    async def alone() -> AsyncIterator[None]:
+        yield
+
+    async def two(app: StreamQ, settings: str) -> AsyncIterator[None]:
+        yield
+
+    @contextmanager
+    def sync(app: StreamQ) -> Iterator[None]:
+        yield
+
+    class Pool:
+        def __init__(self, app: StreamQ) -> None: ...
+        async def __aenter__(self) -> None: ...
+        async def __aexit__(self, *_: object) -> None: ...
+
+    yield alone, r"alone is called with the app alone \(too many positional arguments\): write an `async def`"
+    yield asynccontextmanager(alone), "alone is called with the app alone"
+    yield two, "called with the app alone .*'settings'"
+    yield sync, "sync is not async"
+    yield Pool, "Pool is not async"
     yield no_yield, "is a coroutine without a yield"
     yield plain, "is not async"
     yield 7, "is no function"

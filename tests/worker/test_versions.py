@@ -11,13 +11,22 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from streamq import DecodeError, DuplicateTaskType, InvalidOption, KeyRing, StreamQ, TaskDead, get_context
+from streamq import (
+    DecodeError,
+    DuplicateTaskType,
+    InvalidOption,
+    KeyRing,
+    StreamQ,
+    TaskDead,
+    TaskSet,
+    get_context,
+)
 from streamq.cli import main
 from streamq.testing.recorder import recording
 from streamq.worker import newer_versions, too_new
 from tests.conftest import command
 from tests.letters import all_dead
-from tests.running import clean, serving, tending, until, working
+from tests.running import clean, serving, tending, until, work_off, working
 
 
 class Old:
@@ -274,6 +283,39 @@ async def test_results_and_memos_are_upcast(url: str) -> None:
         new.upcast_result(3)
 
 
+def test_a_memo_of_newer_code_waits_for_it(url: str) -> None:
+    """Given a task whose step newer code made, when old code gets its next attempt, then it is handed
+    back."""
+    shapes: dict[int, Any] = {1: int, 2: str}
+
+    def program(version: int) -> tuple[StreamQ, Any]:
+        app = StreamQ("shop", url)
+
+        def price() -> Any:
+            return shapes[version](700)
+
+        price.__annotations__["return"] = shapes[version]
+
+        @app.task(name="quote", version=version, retention=600)
+        async def quote() -> str:
+            found = await get_context().step("price", price)
+            await get_context().wait("go")
+            return f"{found!r}"
+
+        return app, quote
+
+    (old, its), (new, _) = program(1), program(2)
+    handle = its.enqueue()
+    work_off(new)
+    handle.signal("go")
+    work_off(old)
+    info = old.inspector.task(handle.id)
+    assert (info.state, info.attempts_failed, info.fields["k"]) == ("scheduled", 0, b"1")
+    new.admin.run_now(handle.id)
+    work_off(new)
+    assert handle.result(5) == "'700'"
+
+
 def cents() -> dict[str, int]:
     raise AssertionError("the step was stored by the code before")
 
@@ -327,7 +369,19 @@ def test_an_alias_of_another_type_is_refused(url: str) -> None:
         app.task(name="parcel", aliases=["post"])(_third)
     with pytest.raises(InvalidOption, match="'email' is the name of the task type itself"):
         StreamQ("shop", url).task(name="email", aliases=["email"])(_to)
-    for wrong in ("email", ["a b"], [7], 3):
+    with pytest.raises(
+        DuplicateTaskType, match="'letter' is the name of the task type 'letter' .* an alias of 'chain'"
+    ):
+        app.task(name="chain", aliases=["fresh", "letter"])(_third)
+    assert set(app.registry.handlers) == {"email", "letter", "post"}  # nothing is registered by half
+    assert app.task(name="twice", aliases=["old", "old"])(_third).name == "twice"
+    other: Any = StreamQ("bank", url)  # another app has names of its own
+    assert other.task(name="post", aliases=["letter"])(_third).name == "post"
+    tasks: Any = TaskSet()
+    tasks.task(name="parcels", aliases=["email"])(_third)
+    with pytest.raises(DuplicateTaskType, match="'email' is the name .* an alias of 'parcels'"):
+        app.include(tasks)
+    for wrong in ("email", ["a b"], [7], 3, ["email@eu"]):
         with pytest.raises(InvalidOption, match="aliases=.*: must be a list of task types"):
             app.task(name="x", aliases=wrong)(_to)
 

@@ -31,6 +31,11 @@ def noop(*args, **kwargs):
     return None
 
 
+@plain
+async def nothing():
+    return "nothing"
+
+
 @plain(takes_context=True)
 def with_context(context, name):
     return {"id": context.task_result.id, "attempt": context.attempt, "name": name}
@@ -77,6 +82,8 @@ def fails(kind="complex"):
         raise Complex("one", two=lambda: None)
     if kind == "exit":
         raise SystemExit(3)
+    if kind == "ctrl-c":
+        raise KeyboardInterrupt
     raise ValueError(kind)
 
 
