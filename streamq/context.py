@@ -25,6 +25,12 @@ class Enqueues(Protocol[T_co]):
     def _enqueued(self) -> T_co: ...
 
 
+class Returns(Protocol[T_co]):
+    """A call of a task type, not sent yet; its type says what its handler returns."""
+
+    def _returned(self) -> T_co: ...
+
+
 class Task(Protocol):
     """The attributes of a delivery that the context reads."""
 
@@ -42,6 +48,8 @@ class Task(Protocol):
     def scheduled_ms(self) -> int | None: ...
     @property
     def fence(self) -> int: ...
+    @property
+    def generation(self) -> int: ...
 
 
 class Home(Protocol):
@@ -60,6 +68,10 @@ class Home(Protocol):
 
     def spawn(self, task: Any, before: list[Any], calls: Iterable[Any]) -> None:
         """Check calls and add them as children of a flow's node to what was enqueued `before`."""
+
+    def go_on(self, task: Any, before: list[Any], call: Any) -> object:
+        """Check the call of a new run and add it to what was enqueued `before`; return what stands for its
+        result."""
 
     def steps(self, task: Any, worker: str) -> Any:
         """Return the steps of an attempt that has made none yet."""
@@ -171,6 +183,11 @@ class Context:
         return self._task.fence
 
     @property
+    def generation(self) -> int:
+        """How many runs of this task went before this one: see `continue_as_new`. 0 in the first."""
+        return self._task.generation
+
+    @property
     def worker(self) -> str:
         """The name of the worker process."""
         return self._worker
@@ -207,6 +224,21 @@ class Context:
         """
         home, before = self._at_its_end("a child was spawned")
         home.spawn(self._task, before, calls)
+
+    def continue_as_new(self, call: Returns[T]) -> T:
+        """Let this task go on as a new run of the same task type: `return` what this returns.
+
+        When the handler returns, the attempt is completed and the task starts anew with the arguments of
+        `call`, made with `task_type.bind(...)`: its first attempt, without the failures and the memos of
+        steps. It keeps its id, so that its handle gets the result of the last run and `cancel` reaches the
+        present one; and its lane, priority, unique key and place in a flow. A failed attempt, or one that
+        lost its lease, starts no new run. The call's delay, expiry, timeout, attempts and retention hold.
+        Sends nothing now, and is the same in an `async def` handler. Raises InvalidOption for what does not
+        hold, UsageError for a call of another task type or a second one in this attempt.
+        """
+        home, before = self._at_its_end("a new run was asked for")
+        result: T = home.go_on(self._task, before, call)  # type: ignore[assignment] # pyright: ignore[reportAssignmentType]
+        return result
 
     def _at_its_end(self, what: str) -> tuple[Home, list[Any]]:
         """Return who takes what the completion of this attempt is to write, and what it has by now."""

@@ -1,4 +1,4 @@
-"""What the contexts of an app's handlers start: follow-ups, steps and live events.
+"""What the contexts of an app's handlers start: follow-ups, new runs, steps and live events.
 
 Owns only which of them does what: a context knows nothing of streamq but this.
 """
@@ -19,6 +19,7 @@ from streamq.transport.address import Address
 if TYPE_CHECKING:
     from streamq.app.expand import Spawns
     from streamq.app.follow_ups import FollowUps
+    from streamq.app.going_on import GoingOn
     from streamq.app.live import Live
     from streamq.app.steps import Steps
 
@@ -42,6 +43,12 @@ class ContextHome:
         return Spawns(self._registry)
 
     @cached_property
+    def _going_on(self) -> GoingOn:
+        from streamq.app.going_on import GoingOn  # noqa: PLC0415 - as above
+
+        return GoingOn(self._registry)
+
+    @cached_property
     def _live(self) -> Live:
         from streamq.app.live import Live  # noqa: PLC0415 - as above
 
@@ -63,6 +70,10 @@ class ContextHome:
     def spawn(self, task: Delivery, before: list[Any], calls: Iterable[Bound[Any]]) -> None:
         """Add children of a flow's node to what was enqueued before."""
         self._spawns.spawn(task, before, calls)
+
+    def go_on(self, task: Delivery, before: list[Any], call: Bound[Any]) -> object:
+        """Add the new run of a task to what was enqueued before; return what stands for its result."""
+        return self._going_on.go_on(task, before, call)
 
     def steps(self, task: Delivery, worker: str) -> Steps:
         """Return the steps of an attempt that has made none yet."""
