@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from streamq.context import Context as Context
     from streamq.context import Enqueues as Enqueues
     from streamq.context import Returns as Returns
+    from streamq.context import Starts as Starts
     from streamq.context import get_context as get_context
     from streamq.control.action_log import Action as Action
     from streamq.control.action_log import Pause as Pause
@@ -229,7 +230,7 @@ __all__, _named = lazy.names(__name__, {
     "blobs.files": ("FileBlobs",),
     "blobs.redis": ("RedisBlobs",),
     "blobs.s3": ("S3Blobs",),
-    "context": ("Context", "Enqueues", "Returns", "get_context"),
+    "context": ("Context", "Enqueues", "Returns", "Starts", "get_context"),
     "control.action_log": ("Action", "Pause"),
     "control.admin": ("Admin", "AsyncAdmin", "Unlocked", "UnlockResult"),
     "control.dead_letter_actions": ("Resealed",),

@@ -31,6 +31,15 @@ class Returns(Protocol[T_co]):
     def _returned(self) -> T_co: ...
 
 
+class Starts(Protocol):
+    """A flow that was declared, `app.flow(...)`, and not started."""
+
+    @property
+    def name(self) -> str: ...
+
+    def start(self, key: str | None = None) -> Any: ...
+
+
 class Task(Protocol):
     """The attributes of a delivery that the context reads."""
 
@@ -361,6 +370,22 @@ class Context:
     ) -> Any:
         """Wait for a signal, as `wait` does, in a `def` handler."""
         return self._of_steps().wait_sync(signal, kind, timeout)
+
+    async def run_flow(self, flow: Starts, name: str | None = None) -> Any:
+        """Run a flow, made with `app.flow(...)`, as a part of this task; return its result.
+
+        The first call starts it, in the shard of this task. Then the attempt ends, uncounted and without a
+        slot, until the flow has ended; the handler runs again from its top and passes this line. The flow is
+        cancelled if this task ends before it. A later attempt lets a flow go on that failed in an earlier
+        one. name: as of a step; default: the flow's name.
+
+        Raises FlowFailed and FlowCancelled, and UsageError for the 17th flow in a flow.
+        """
+        return await self._of_steps().run_flow(flow, name)
+
+    def run_flow_sync(self, flow: Starts, name: str | None = None) -> Any:
+        """Run a flow as a part of this task, as `run_flow` does, in a `def` handler."""
+        return self._of_steps().run_flow_sync(flow, name)
 
     def progress(self, done: float, total: float | None = None, text: str = "") -> None:
         """Tell those who watch the task how far it is: `done` of `total`, and a text of up to 500 characters.

@@ -493,6 +493,13 @@ class FlowGraph:
         return found
 
 
+def declared_of(graph: FlowGraph, registry: Registry) -> Declares:
+    """Return what was declared, to run for a task of this app. Raises InvalidOption for another's."""
+    if registry is not graph._registry:  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        raise InvalidOption(f"flow {graph.name!r} is of another app: make it with that of the handler")
+    return graph._declared()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+
+
 def _outputs(call: Bound[Any]) -> Mapping[str, Output | list[Output]]:
     if not isinstance(call, Bound):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidArguments(f"{call!r:.80} is not a call: pass task_type.bind(...)")

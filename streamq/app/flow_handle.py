@@ -309,6 +309,11 @@ class FlowHandle:
         return [name for name, _ in kinds[start : start + len(one.numbers)]]
 
 
+def result_of(handle: FlowHandle) -> Flow[Any]:
+    """Return the result of a flow that has ended, as its `result` does."""
+    return handle._result(None, None)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+
+
 def _of_children(one: Named) -> Named:
     """Return what a reader of a node's children needs."""
     if one.kind == "map":

@@ -10,7 +10,7 @@ import inspect
 import typing
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -41,6 +41,10 @@ from streamq.payloads.stage import About
 from streamq.registry.handler import sized
 from streamq.registry.registry import Registry
 from streamq.registry.upcasting import upcast_value
+
+if TYPE_CHECKING:
+    from streamq.app.child_flows import ChildFlows
+    from streamq.app.flow_graph import FlowGraph
 
 MOST_OF_ONE: Final = 262_144
 """The most bytes of one memo."""
@@ -162,6 +166,21 @@ class Steps:
                 f"for: {error}",
                 reason="signal",
             ) from None
+
+    async def run_flow(self, graph: FlowGraph, name: str | None) -> Any:
+        """Return the result of a flow that runs for this task; else raise Suspended, or FlowFailed."""
+        return await self._enqueuer.adrive(self._child_flows().run(graph, name))
+
+    def run_flow_sync(self, graph: FlowGraph, name: str | None) -> Any:
+        """Return the result of a flow, as `run_flow` does, in a thread."""
+        blocking.refuse("ctx.run_flow_sync()", "await ctx.run_flow()")
+        return self._enqueuer.drive(self._child_flows().run(graph, name))
+
+    def _child_flows(self) -> ChildFlows:
+        from streamq.app.child_flows import ChildFlows, Memos  # noqa: PLC0415 - few handlers run a flow
+
+        steps = Memos(self._use, self._memo, self._store, partial(self._wait, timeout=None))
+        return ChildFlows(self._registry, self._enqueuer, self._task, steps)
 
     async def resume(
         self, source: Any, key: Callable[[Any], object] | None, every: Duration, name: str | None,

@@ -264,3 +264,13 @@ async def signals(handle: TaskHandle[int], context: Context) -> None:
     assert_type(await handle.asignal("approved", {"by": "ada"}), SignalAnswer)
     handle.signal(5)  # error
     await context.wait("approved", timeout=[7])  # error
+
+
+async def nested() -> None:
+    wf = app.flow("inner")
+    wf.add(urls.bind())
+    ctx = get_context()
+    await ctx.run_flow(wf, name="second")
+    ctx.run_flow_sync(wf)
+    await ctx.run_flow(urls)  # error
+    await ctx.run_flow(wf.start())  # error
