@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from streamq.context import Context as Context
     from streamq.context import get_context as get_context
     from streamq.context_protocols import Enqueues as Enqueues
+    from streamq.context_protocols import Returns as Returns
+    from streamq.context_protocols import Starts as Starts
     from streamq.control.action_log import Action as Action
     from streamq.control.action_log import Pause as Pause
     from streamq.control.admin import Admin as Admin
@@ -231,7 +233,7 @@ __all__, _named = lazy.names(__name__, {
     "blobs.redis": ("RedisBlobs",),
     "blobs.s3": ("S3Blobs",),
     "context": ("Context", "get_context"),
-    "context_protocols": ("Enqueues",),
+    "context_protocols": ("Enqueues", "Returns", "Starts"),
     "control.action_log": ("Action", "Pause"),
     "control.admin": ("Admin", "AsyncAdmin", "Unlocked", "UnlockResult"),
     "control.dead_letter_actions": ("Resealed",),

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, TypeVar, overload
 
-from streamq.context_protocols import AnyHome, Enqueues, Home, StepsOf, Task
+from streamq.context_protocols import AnyHome, Enqueues, Home, Returns, Starts, StepsOf, Task
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -113,6 +113,11 @@ class Context:
         return self._task.fence
 
     @property
+    def generation(self) -> int:
+        """How many runs of this task went before this one: see `continue_as_new`. 0 in the first."""
+        return self._task.generation
+
+    @property
     def worker(self) -> str:
         """The name of the worker process."""
         return self._worker
@@ -149,6 +154,20 @@ class Context:
         """
         home, before = self._at_its_end("a child was spawned")
         home.spawn(self._task, before, calls)
+
+    def continue_as_new(self, call: Returns[T]) -> T:
+        """Let this task go on as a new run of the same task type: `return` what this returns.
+
+        When the handler returns, the attempt is completed and the task starts anew with the arguments of
+        `call`, made with `task_type.bind(...)`: its first attempt, without the failures and the memos of
+        steps. It keeps its id, so that its handle gets the result of the last run and `cancel` reaches the
+        present one; and its lane, priority, unique key and place in a flow. A failed attempt, or one that
+        lost its lease, starts no new run. The call's delay, expiry, timeout, attempts and retention hold.
+        Sends nothing now, and is the same in an `async def` handler. Raises InvalidOption for what does not
+        hold, UsageError for a call of another task type or a second one in this attempt.
+        """
+        home, before = self._at_its_end("a new run was asked for")
+        return home.go_on(self._task, before, call)
 
     def _at_its_end(self, what: str) -> tuple[AnyHome, list[object]]:
         """Return who takes what the completion of this attempt is to write, and what it has by now."""
@@ -272,6 +291,22 @@ class Context:
     ) -> Any:
         """Wait for a signal, as `wait` does, in a `def` handler."""
         return self._of_steps().wait_sync(signal, kind, timeout)
+
+    async def run_flow(self, flow: Starts, name: str | None = None) -> Any:
+        """Run a flow, made with `app.flow(...)`, as a part of this task; return its result.
+
+        The first call starts it, in the shard of this task. Then the attempt ends, uncounted and without a
+        slot, until the flow has ended; the handler runs again from its top and passes this line. The flow is
+        cancelled if this task ends before it. A later attempt lets a flow go on that failed in an earlier
+        one. name: as of a step; default: the flow's name.
+
+        Raises FlowFailed and FlowCancelled, and UsageError for the 17th flow in a flow.
+        """
+        return await self._of_steps().run_flow(flow, name)
+
+    def run_flow_sync(self, flow: Starts, name: str | None = None) -> Any:
+        """Run a flow as a part of this task, as `run_flow` does, in a `def` handler."""
+        return self._of_steps().run_flow_sync(flow, name)
 
     def progress(self, done: float, total: float | None = None, text: str = "") -> None:
         """Tell those who watch the task how far it is: `done` of `total`, and a text of up to 500 characters.

@@ -25,6 +25,21 @@ class Enqueues(Protocol[T_co]):
     def _enqueued(self) -> T_co: ...
 
 
+class Returns(Protocol[T_co]):
+    """A call of a task type, not sent yet; its type says what its handler returns."""
+
+    def _returned(self) -> T_co: ...
+
+
+class Starts(Protocol):
+    """A flow that was declared, `app.flow(...)`, and not started."""
+
+    @property
+    def name(self) -> str: ...
+
+    def start(self, key: str | None = None) -> object: ...
+
+
 class Task(Protocol):
     """The attributes of a delivery that the context reads."""
 
@@ -42,6 +57,8 @@ class Task(Protocol):
     def scheduled_ms(self) -> int | None: ...
     @property
     def fence(self) -> int: ...
+    @property
+    def generation(self) -> int: ...
 
 
 class StepsOf(Protocol):
@@ -88,6 +105,12 @@ class StepsOf(Protocol):
         """Do what `resume` does, in a thread."""
         ...
 
+    async def run_flow(self, flow: Starts, name: str | None) -> Any:
+        """Return the result of a flow that runs for this task; else raise Suspended, or FlowFailed."""
+
+    def run_flow_sync(self, flow: Starts, name: str | None) -> Any:
+        """Do what `run_flow` does, in a thread."""
+
     async def aflush(self) -> None:
         """Store the cursors that have moved."""
 
@@ -112,6 +135,11 @@ class Home(Protocol[D_contra, S]):
 
     def spawn(self, task: D_contra, before: list[object], calls: Iterable[Enqueues[object]]) -> None:
         """Check calls and add them as children of a flow's node to what was enqueued `before`."""
+
+    def go_on(self, task: D_contra, before: list[object], call: Returns[T]) -> T:
+        """Check the call of a new run and add it to what was enqueued `before`; return what stands for its
+        result."""
+        ...
 
     def steps(self, task: D_contra, worker: str) -> StepsOf:
         """Return the steps of an attempt that has made none yet."""

@@ -27,6 +27,7 @@ a handler, nor Redis.
 | y | node: flow, number, and what it needs of others (see `flows.needs`) | it is a node of a flow |
 | b | by: the id of the task whose handler enqueued it | it is a follow-up |
 | V | version of the payload | it is not 1 |
+| n | how often it has gone on as a new run | it has |
 | r | run: the name of a schedule, @, and the time that the run is for, ms | a schedule made it |
 
 A worker must know a field whose name begins with a capital letter, and the values of v, z and N (see
@@ -70,7 +71,7 @@ MESSAGE_LIMIT: Final = 1024
 _MOST: Final = 1e10
 _IGNORABLE: Final = frozenset((
     b"p", b"i", b"a", b"l", b"q", b"e", b"x", b"m", b"f", b"t", b"o", b"k", b"c", b"r", b"w", b"g",
-    b"V", b"y",
+    b"V", b"y", b"n",
 ))  # fmt: skip
 """The fields that need no feature."""
 _FEATURE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9:._-]{0,59}", re.ASCII)
@@ -147,6 +148,7 @@ def _decode(task_type: str, shard: int, place: str, have: dict[bytes, bytes]) ->
         version=_number(have, b"V") if b"V" in have else 1,
         handed_back=_number(have, b"k"),
         node=have.get(b"y", b""),
+        generation=_number(have, b"n"),
     )
 
 

@@ -54,6 +54,7 @@ class Bound(Generic[R_co]):
     if TYPE_CHECKING:
 
         def _enqueued(self) -> TaskHandle[R_co]: ...
+        def _returned(self) -> R_co: ...
 
 
 @dataclass(slots=True)

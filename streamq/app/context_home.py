@@ -1,4 +1,4 @@
-"""What the contexts of an app's handlers start: follow-ups, steps and live events.
+"""What the contexts of an app's handlers start: follow-ups, new runs, steps and live events.
 
 Owns only which of them does what: a context knows nothing of streamq but this.
 """
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from streamq.app.bound_task import Bound
 from streamq.app.enqueuer import Enqueuer
-from streamq.context_protocols import Enqueues
+from streamq.context_protocols import Enqueues, Returns
 from streamq.model.delivery import Delivery
 from streamq.registry.registry import Registry
 from streamq.transport.address import Address
@@ -19,6 +19,7 @@ from streamq.transport.address import Address
 if TYPE_CHECKING:
     from streamq.app.expand import Spawns
     from streamq.app.follow_ups import FollowUps
+    from streamq.app.going_on import GoingOn
     from streamq.app.live import Live
     from streamq.app.steps import Steps
 
@@ -45,6 +46,12 @@ class ContextHome:
         return Spawns(self._registry)
 
     @cached_property
+    def _going_on(self) -> GoingOn:
+        from streamq.app.going_on import GoingOn  # noqa: PLC0415 - as above
+
+        return GoingOn(self._registry)
+
+    @cached_property
     def _live(self) -> Live:
         from streamq.app.live import Live  # noqa: PLC0415 - as above
 
@@ -67,6 +74,11 @@ class ContextHome:
     def spawn(self, task: Delivery, before: list[object], calls: Iterable[Enqueues[object]]) -> None:
         """Add children of a flow's node to what was enqueued before."""
         self._spawns.spawn(task, before, calls)
+
+    def go_on(self, task: Delivery, before: list[object], call: Returns[T]) -> T:
+        """Add the new run of a task to what was enqueued before; return what stands for its result."""
+        bound = cast("Bound[object]", call)  # what is none is refused there
+        return cast("T", self._going_on.go_on(task, before, bound))
 
     def steps(self, task: Delivery, worker: str) -> Steps:
         """Return the steps of an attempt that has made none yet."""

@@ -14,7 +14,7 @@ from streamq.app.bound_task import Bound, BoundNode
 from streamq.errors import InvalidArguments, InvalidOption, PayloadError, UsageError
 from streamq.flows.advancing import MOST_CHILDREN
 from streamq.model.delivery import Delivery
-from streamq.model.effect import Spawned
+from streamq.model.effect import Continued, Spawned
 from streamq.model.expansion import Child, Expansion
 from streamq.registry.growth import MOST_TYPES
 from streamq.registry.handler import Handler
@@ -99,6 +99,11 @@ class Spawns:
             )
         listed = checked(_calls(calls), self._registry.name, self._registry.handlers)
         children = [Spawned(_child(call)) for call in listed]
+        if any(isinstance(one, Continued) for one in before):
+            raise UsageError(
+                "the attempt goes on as a new run, and only the last run of a node has children: spawn them "
+                "there"
+            )
         with self._lock:
             _check_bounds([one for one in before if isinstance(one, Spawned)] + children)
             self._check_place(task)

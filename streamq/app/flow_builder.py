@@ -87,20 +87,30 @@ class _Part(NamedTuple):
     items: Sequence[Item]
 
 
-def start(registry: Registry, declared: Declares, key: str) -> Flow[Built]:
+class Child(NamedTuple):
+    """Of a flow that runs for a task: the shard of that, the flow's local id, and what its record says."""
+
+    shard: int
+    local: str
+    parent: str
+    depth: int
+
+
+def start(registry: Registry, declared: Declares, key: str, child: Child | None = None) -> Flow[Built]:
     """Store a flow and start it; return the one that has the key if there is one."""
     if registry.record is None:
         yield from announce(registry)
     shard = shard_of(key, registry.shards) if key else secrets.randbelow(registry.shards)
+    shard = shard if child is None else child.shard
     s = shard_keys(registry.name, shard)
     before, gone = (yield from _holder(s, key)) if key else ("", "")
     if before:
         return Built(FlowId(declared.name, shard, before), duplicate=True)
     yield from _registered(registry, declared, shard)
-    local = new_local(round(time.time() * 1000))
+    local = new_local(round(time.time() * 1000)) if child is None else child.local
     for _ in range(_TRIES):
         pages: dict[str, None] = {}
-        for part in _parts(declared, key):
+        for part in _parts(declared, key, child):
             call = calls.build_part(s, local, part.page, part.record, part.items, running=False)
             yield from ask(call)
             pages[s.flow_items(local, part.page)] = None
@@ -173,7 +183,7 @@ def _number(declared: Declares) -> int:
 # -- what is stored ------------------------------------------------------------------------------------
 
 
-def _parts(declared: Declares, key: str) -> Iterator[_Part]:
+def _parts(declared: Declares, key: str, child: Child | None) -> Iterator[_Part]:
     """Yield what is to be stored, in calls of bounded size."""
     nodes = declared.nodes
     for node in nodes:
@@ -183,6 +193,8 @@ def _parts(declared: Declares, key: str) -> Iterator[_Part]:
             nodes[parent].children.append(number)
     races = {number: _alone(nodes, number) for number, node in enumerate(nodes) if node.kind == "first"}
     record = _head(declared, key)
+    if child is not None:
+        record |= {"parent": child.parent, "depth": child.depth}
     for page in range(0, len(nodes), FLOW_PAGE):
         rows = list(enumerate(nodes[page : page + FLOW_PAGE], page))
         for number, node in rows:

@@ -248,3 +248,10 @@ class FlowGraph:
         if not self._flow.nodes or (self._on_failure is not None and len(self._flow.nodes) == 1):
             raise InvalidOption(f"flow {self.name!r} has no nodes: wf.add(task.bind(...))")
         return Declares(self.name, self._flow.nodes, self._on_failure, fail_fast=self._fail_fast)
+
+
+def declared_of(graph: FlowGraph, registry: Registry) -> Declares:
+    """Return what was declared, to run for a task of this app. Raises InvalidOption for another's."""
+    if registry is not graph._registry:  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        raise InvalidOption(f"flow {graph.name!r} is of another app: make it with that of the handler")
+    return graph._declared()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]

@@ -10,7 +10,7 @@ import inspect
 import typing
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from functools import partial
-from typing import Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import orjson
 
@@ -21,7 +21,7 @@ from streamq.calls import question as question_calls
 from streamq.calls import signals as signal_calls
 from streamq.calls import steps as step_calls
 from streamq.client.signals import about, checked_name
-from streamq.context_protocols import Source, SyncSource
+from streamq.context_protocols import Source, Starts, SyncSource
 from streamq.convert.converter import Converter
 from streamq.convert.encoding import encode_as
 from streamq.errors import (
@@ -42,6 +42,9 @@ from streamq.payloads.stage import About, NewerMemo, NoKey, UnknownEncoding
 from streamq.registry.handler import sized
 from streamq.registry.registry import Registry
 from streamq.registry.upcasting import upcast_value
+
+if TYPE_CHECKING:
+    from streamq.app.child_flows import ChildFlows
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -170,6 +173,21 @@ class Steps:
                 f"for: {error}",
                 reason="signal",
             ) from None
+
+    async def run_flow(self, flow: Starts, name: str | None) -> Any:
+        """Return the result of a flow that runs for this task; else raise Suspended, or FlowFailed."""
+        return await self._enqueuer.adrive(self._child_flows().run(flow, name))
+
+    def run_flow_sync(self, flow: Starts, name: str | None) -> Any:
+        """Return the result of a flow, as `run_flow` does, in a thread."""
+        blocking.refuse("ctx.run_flow_sync()", "await ctx.run_flow()")
+        return self._enqueuer.drive(self._child_flows().run(flow, name))
+
+    def _child_flows(self) -> ChildFlows:
+        from streamq.app.child_flows import ChildFlows, Memos  # noqa: PLC0415 - few handlers run a flow
+
+        steps = Memos(self._use, self._memo, self._store, partial(self._wait, timeout=None))
+        return ChildFlows(self._registry, self._enqueuer, self._task, steps)
 
     async def resume(
         self, source: Source[T], key: Callable[[T], object] | None, every: Duration, name: str | None,

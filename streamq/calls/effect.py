@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
-from streamq.model.effect import Effect, Follow, Hold, NodeResult, ResultBlob, Stepped, Suspend
+from streamq.model.effect import Continued, Effect, Follow, Hold, NodeResult, ResultBlob, Stepped, Suspend
+from streamq.model.task import NewTask
 
 
 def written(effects: Sequence[Effect], results_of: Callable[[NodeResult], int]) -> str:
@@ -37,6 +38,23 @@ def _pair(effect: Effect, results_of: Callable[[NodeResult], int]) -> tuple[str,
             return "steps", 1
         case Suspend(memo):
             return "suspend", memo
+        case Continued(task):
+            return "again", _new_run(task)
         case ResultBlob(name, life_ms):
             return "blob", f"{life_ms} {name}"
     assert_never(effect)
+
+
+def _new_run(task: NewTask) -> str:
+    """Return what a new run is besides its arguments: version, lifetime (ms), options of the call."""
+    fields = {name: _text(value) for name, value in task.fields}
+    return f"{fields.get('V', '1')} {fields.get('x', '')} {fields.get('m', '')}"
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def payload(effects: Sequence[Effect]) -> bytes | None:
+    """Return the arguments of the new run that a task is handed back as; None if it is not."""
+    return next((one.task.payload for one in effects if isinstance(one, Continued)), None)

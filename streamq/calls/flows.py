@@ -47,11 +47,13 @@ class Ready(NamedTuple):
 
 
 class Advanced(NamedTuple):
-    """state: '' if there is no such flow. more: there are more nodes to look at."""
+    """state: '' if there is no such flow. more: there are more nodes to look at. awaited: it has ended, and a
+    task waits for that."""
 
     state: str
     more: bool
     ready: list[Ready]
+    awaited: bool = False
 
 
 class InboxRow(NamedTuple):
@@ -114,7 +116,8 @@ def step(t: TypeKeys, s: ShardKeys, flow: str, page: str, rows: Iterable[str]) -
 
 
 def _advanced(reply: list[Reply]) -> Advanced:
-    return Advanced(text(reply[0]), bool(reply[1]), [_ready(*row) for row in reply[2:]])
+    state, mark, _ = text(reply[0]).partition("!")
+    return Advanced(state, bool(reply[1]), [_ready(*row) for row in reply[2:]], bool(mark))
 
 
 def _ready(node: int, task_type: bytes, of: int | bytes, kind: bytes) -> Ready:
@@ -302,6 +305,12 @@ def next_look(s: ShardKeys) -> Call[int | None]:
         ("ZRANGE", s.flows, 0, 0, "WITHSCORES"),
         lambda reply: number(reply[1].partition(b".")[0]) if reply else None,
     )
+
+
+def next_timer(s: ShardKeys, now_ms: int) -> Call[int | None]:
+    """Return when the next timer of a node ends, in ms since the epoch."""
+    args = ("ZRANGE", s.inbox, f"({now_ms}", "+inf", "BYSCORE", "LIMIT", 0, 1, "WITHSCORES")
+    return Call(None, (s.inbox,), args, lambda reply: number(reply[1].partition(b".")[0]) if reply else None)
 
 
 LISTED_AT_ONCE: Final = 1000

@@ -249,6 +249,8 @@ class _Batch:
         op, a, b = _op(settlement.outcome)
         if isinstance(settlement.outcome, Completed) and settlement.outcome.retention_ms > 0:
             a = self._bucket(settlement.local, settlement.outcome.retention_ms) + 1
+        if settlement.effects and (payload := effect.payload(settlement.effects)) is not None:
+            b = payload
         local = "" if settlement.local == settlement.place else settlement.local
         return (op + effect.written(settlement.effects, self._node_results), settlement.place, local, a, b)
 

@@ -177,6 +177,7 @@ def _facts(found: target.Target, part: FlowPart, path: list[str]) -> list[tuple[
     )
     pairs: list[tuple[str, object]] = [
         ("flow", flow.id), ("state", flow.state), ("key", flow.key or "-"),
+        *([("parent", flow.parent)] if flow.parent else []),
         ("took" if flow.state in OVER else "for", age(max(0, took) / 1000)),
         ("nodes", numbers), ("path", " > ".join(_middle_cut(path))),
     ]  # fmt: skip

@@ -18,6 +18,7 @@ from streamq.calls import producer as producer_calls
 from streamq.calls.flows import Advanced, Ready
 from streamq.errors import DecodeError, ServerError
 from streamq.flow import Flow, ask
+from streamq.flows.children import tell_parent
 from streamq.flows.growing import grow, numbered, page_of
 from streamq.flows.naming import is_number, maps, named_task, opened_result, parsed_maps, task_id
 from streamq.flows.needs import MOST_BYTES, spliced
@@ -91,6 +92,8 @@ def advance(
                 left = (yield from _cut(s, flow, one.number, pipeline, reads=reads)) or left
         over = not left and not found.more and len(found.ready) < FLOW_PAGE
         if not waiting and (over or found == before):  # a damaged record never gets further
+            if found.awaited:
+                yield from tell_parent(s, flow)
             return found.state
         before = found
 

@@ -13,6 +13,7 @@ from streamq.calls.call import FLOW_LIFE_MS
 from streamq.flow import Flow, ask
 from streamq.flows.advancing import advance, cancel_tasks
 from streamq.flows.again import wait_again
+from streamq.flows.children import parent_lives, tell_parent
 from streamq.flows.growing import page_of
 from streamq.flows.naming import is_number, parsed_maps
 from streamq.keys import FLOW_PAGE, ShardKeys
@@ -30,12 +31,18 @@ _AT_ONCE: Final = 100
 def keep(s: ShardKeys, flow: str, now_ms: int) -> Flow[None]:
     """Give the keys of a flow the lifetime of its state, and note when to look again."""
     raw = yield from ask(
-        calls.record(s, flow, ["state", "static", "maps", "nodes", "fail_fast", "losing", "again_of"])
+        calls.record(
+            s, flow, ["state", "static", "maps", "nodes", "fail_fast", "losing", "again_of", "parent"]
+        )
     )
     state = text(raw[0] or b"")
     if raw[6] is not None and (yield from wait_again(s, flow)).left == 0:  # a retry has died half way
         state = "running"
         yield from advance(s, flow, reads=False)
+    awaited = raw[7] is not None and (yield from parent_lives(s, raw[7]))
+    if raw[7] is not None and not awaited and state in ("running", "failing"):
+        yield from ask(calls.mark(s, flow, "cancel"))
+        state = "cancelling"
     ending = state == "cancelling" or (state == "failing" and raw[4] == b"1")
     if ending:
         yield from cancel_released(s, flow)
@@ -46,11 +53,15 @@ def keep(s: ShardKeys, flow: str, now_ms: int) -> Flow[None]:
         yield from cancel_tasks(s, flow, losing[:_AT_ONCE])
         if ends := (yield from ask(calls.ends_of(s, flow, losing[:_AT_ONCE]))):
             yield from advance(s, flow, ends, reads=False)
-    life = KEPT_MS.get(state, FLOW_LIFE_MS)
+    if awaited and state in KEPT_MS:
+        ending = not (yield from tell_parent(s, flow))
+    # What runs for a task is kept as long as that lives, which may ask for its result again.
+    kept = state in KEPT_MS and not awaited
+    life = KEPT_MS[state] if kept else FLOW_LIFE_MS
     pages = _pages(s, flow, calls.counted(raw[1]), raw[2], calls.counted(raw[3])) if state else []
     for n in range(0, len(pages), _AT_ONCE):
         yield from ask(calls.renew(s, flow, pages[n : n + _AT_ONCE], life))
-    again = now_ms + (AGAIN_MS if ending else life + DAY_MS // 24 if state in KEPT_MS else DAY_MS)
+    again = now_ms + (AGAIN_MS if ending else life + DAY_MS // 24 if kept else DAY_MS)
     yield from ask(calls.keep(s, flow, again, state))
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, NamedTuple
 import orjson
 
 from streamq.calls import flows as calls
+from streamq.errors import InvalidTaskId
 from streamq.flow import Flow, ask
 from streamq.flows.flow_id import FlowId, task_of
 from streamq.flows.inputs import STATE_NAMES
@@ -39,13 +40,14 @@ OVER: Final[frozenset[FlowState]] = frozenset({"completed", "failed", "cancelled
 _COUNTS: Final = ("nodes", "waiting", "released", "done", "skipped", "failed")
 _AT_ONCE: Final = 500
 """Declared nodes that one call reads."""
-_HEAD: Final = ("state", "name", "key", "started", "ended", "cause", *_COUNTS)
+_HEAD: Final = ("state", "name", "key", "started", "ended", "cause", "parent", *_COUNTS)
 
 
 @dataclass(frozen=True, slots=True)
 class FlowInfo:
     """A flow. The books: nodes = waiting + released + done + skipped; failed are a part of done. Times are ms
-    since the epoch by the server's clock. cause: the name of the node that failed first."""
+    since the epoch by the server's clock. cause: the name of the node that failed first. parent: the id of
+    the task that it runs for, '' if it runs for none."""
 
     id: str
     name: str
@@ -60,6 +62,7 @@ class FlowInfo:
     skipped: int
     failed: int
     cause: str = ""
+    parent: str = ""
 
     @property
     def imbalance(self) -> int:
@@ -106,7 +109,15 @@ def head(s: ShardKeys, flow: str) -> Flow[FlowInfo]:
         ended,
         **counts,
         cause=cause,
+        parent=_task_id(told["parent"]),
     )
+
+
+def _task_id(raw: bytes | None) -> str:
+    try:
+        return str(TaskId.parse(text(raw or b"")))
+    except InvalidTaskId:
+        return ""
 
 
 def _name_of(s: ShardKeys, flow: str, number: int) -> Flow[str]:

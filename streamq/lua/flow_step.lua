@@ -9,7 +9,7 @@
 if not flow_open() then return flow_unknown(first_arg) end
 redis.call('SADD', types, task_type)  -- first: it is an error if the key is no set
 flow_take(first_arg)
-local found, mine = {f.state, 0}, {}
+local found, mine = {flow_reply(), 0}, {}
 flow_ready(function(n, of_type, of, cut)
   if of_type == task_type and not of and not cut and string.format('%d', math.floor(n / PAGE)) == page then
     mine[#mine + 1] = n

@@ -239,6 +239,16 @@ if items then
     --rich   count('handed_back')
     --rich   return
     --rich end
+    --rich if item.again then
+    --rich   local due = delay ~= '' and now + ms_of(delay) or nil
+    --rich   item.fields = continued(item, times, item.again, due or now)
+    --rich   local fields = lane_again(item, item.fields, due)
+    --rich   if fields and due then park(item.priority, item.id, fields, due) end
+    --rich   if fields and not due then append(item.priority, item.id, fields) end
+    --rich   if item.tasks then follow_noted(item.tasks) end
+    --rich   count('handed_back')
+    --rich   return
+    --rich end
     count('handed_back')
     --rich local held = item.hold and changed(item.fields, {i = item.id, q = false})
     --rich if held and not lane_again(item, held, nil, now + item.hold) then return end
@@ -361,7 +371,7 @@ for n = at, #ARGV, 5 do
   item.id, item.moved, item.stream = id ~= '' and id or place, id ~= '', streams[item.letter]
   --rich op, item.hold = string.sub(op, 1, 1), besides[n].hold
   --rich item.steps, item.suspend, item.node = besides[n].steps, besides[n].suspend, besides[n].node
-  --rich item.blob = besides[n].blob
+  --rich item.blob, item.again, item.tasks = besides[n].blob, besides[n].again, besides[n].tasks
   --rich item.grow, item.expand = besides[n].grow, besides[n].expand
   local ours = redis.call('XACK', item.stream, group, item.entry) == 1
   if ours then

@@ -41,7 +41,8 @@ class Delivery(NamedTuple):
     the rich script settles such a delivery. `run` is the name of the schedule that made the task, @, and the
     time that it is for. `fence` is a number that only grows in an ordered lane; 0 elsewhere. `version` is
     that of the payload. `handed_back` counts how often workers that could not run it gave it back. `node` is
-    the flow that the task is a node of, its number there, and what it needs of other nodes.
+    the flow that the task is a node of, its number there, and what it needs of other nodes. `generation`
+    counts the runs of the task before this one: see `Context.continue_as_new`.
     """
 
     type: str
@@ -62,6 +63,7 @@ class Delivery(NamedTuple):
     version: int = 1
     handed_back: int = 0
     node: bytes = b""
+    generation: int = 0
 
     @property
     def enqueued_ms(self) -> int:
@@ -85,6 +87,16 @@ class Delivery(NamedTuple):
         """Return whether the task has not passed the gate of its lane: an older daemon moved it from the
         schedule to its stream. Its first claim is `L`: see `lua/lib/lane_row.lua`."""
         return self.claims[1:3] == b"\xa1L"
+
+    @property
+    def lane(self) -> str | None:
+        """Return the name of the task's lane; None if it has none. Its claim is the first: a number, a space,
+        the name (see `lua/lib/lane_row.lua`), packed by MessagePack as a short text."""
+        raw = self.claims
+        if raw[1:3] not in (b"\xa1L", b"\xa1l") or len(raw) < 5:
+            return None
+        first, size = (5, raw[4]) if raw[3] == 0xD9 else (4, raw[3] & 0x1F)
+        return raw[first : first + size].partition(b" ")[2].decode("utf-8", "replace")
 
     @property
     def moved(self) -> bool:

@@ -7,7 +7,7 @@ wire is in `calls.effect`. A new one is a class here, a member of Effect, a line
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from streamq.model.expansion import Child
 from streamq.model.task import NewTask
@@ -50,6 +50,17 @@ class Suspend(NamedTuple):
     memo: str
 
 
+class Continued(NamedTuple):
+    """The attempt has done its part, and the task is handed back as a new run, with these arguments: no
+    attempts, failures or memos are left of the run before. Follow-ups of the attempt exist from now on."""
+
+    task: NewTask
+
+
+NEW_RUN: Final = object()
+"""What a handler returns that goes on as a new run."""
+
+
 class NodeResult(NamedTuple):
     """The task is a node of this flow, which keeps its result. grown: how many bytes of children stand behind
     the result. expanded: the children's results are the node's, which has none of its own."""
@@ -67,5 +78,5 @@ class ResultBlob(NamedTuple):
     life_ms: int
 
 
-Effect = Hold | Follow | Stepped | Suspend | NodeResult | ResultBlob
+Effect = Hold | Follow | Stepped | Suspend | Continued | NodeResult | ResultBlob
 """Any of them."""

@@ -128,6 +128,10 @@ class NoHome:
         """Raise UsageError."""
         _refuse()
 
+    def go_on(self, task: object, before: list[object], call: object) -> NoReturn:  # noqa: ARG002
+        """Raise UsageError."""
+        _refuse()
+
     def steps(self, task: object, worker: str) -> NoReturn:  # noqa: ARG002
         """Raise UsageError."""
         _refuse()
@@ -143,6 +147,6 @@ class NoHome:
 
 def _refuse() -> NoReturn:
     raise UsageError(
-        "the handler of a batch has the context of a call for many tasks: it has no steps, follow-ups "
-        "and live events. Enqueue a task of another type for an item that needs them"
+        "the handler of a batch has the context of a call for many tasks: it has no steps, follow-ups, "
+        "new runs and live events. Enqueue a task of another type for an item that needs them"
     )

@@ -21,6 +21,7 @@ from streamq.convert.converter import Converter
 from streamq.convert.encoding import encode_as
 from streamq.errors import DecodeError, InvalidArguments, InvalidOption, PayloadError, UsageError
 from streamq.model.delivery import Delivery
+from streamq.model.effect import NEW_RUN
 from streamq.options.task import TaskOptions
 from streamq.options.unique_plan import Plan, plan, unique_options
 from streamq.payloads.pipeline import Pipeline, opened, versioned
@@ -242,7 +243,7 @@ class Handler(AppParts):
     def encode_result(self, value: object) -> bytes:
         """Return a handler's return value as JSON ('' for None). Raises PayloadError if JSON cannot represent
         it, or would not be read as the annotated type."""
-        if value is None:
+        if value is None or value is NEW_RUN:
             return b""
         what = f"the result of task type {self.name!r}"
         try:

@@ -58,5 +58,11 @@ class FlowSteps:
             drive(self._transport, keep(s, flow, now))
 
     def next_ms(self, shards: Iterable[ShardKeys]) -> list[int | None]:
-        """Return when a flow of each shard is to be looked after, in ms since the epoch."""
-        return [self._transport.run(flow_calls.next_look(s)) for s in shards]
+        """Return when a flow of each shard is to be looked after, and when the next of its timers ends, in ms
+        since the epoch."""
+        found: list[int | None] = []
+        for s in shards:
+            now = self._transport.run(flow_calls.behind(s, 0, 0)).now
+            found.append(self._transport.run(flow_calls.next_look(s)))
+            found.append(self._transport.run(flow_calls.next_timer(s, now)))
+        return found

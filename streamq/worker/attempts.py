@@ -10,14 +10,21 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
-from typing import Final
+from typing import Any, Final
 
 from streamq import retry, stored_result
 from streamq.context import CURRENT, Context, end, stepped, store_cursors, told
-from streamq.errors import DecodeError, Interrupted, RedisError, Suspended, UnknownArguments
+from streamq.errors import (
+    DecodeError,
+    Interrupted,
+    RedisError,
+    Suspended,
+    UnknownArguments,
+    UsageError,
+)
 from streamq.hooks import await_within
 from streamq.model.delivery import Delivery
-from streamq.model.effect import Effect, Follow, FollowUp
+from streamq.model.effect import Continued, Effect, Follow, FollowUp
 from streamq.model.outcome import Cancelled, Completed, Died, Expired, HandedBack, Outcome, Retried
 from streamq.payloads.blob_store import NoBlobs
 from streamq.payloads.stage import NoKey, UnknownEncoding
@@ -170,10 +177,29 @@ class Attempts:
             return self.failed(attempt, handler, asyncio.CancelledError())
         return self._completed(attempt, handler, result)
 
-    def _completed(self, attempt: Attempt, handler: Handler, result: bytes) -> Completed:
+    def _continued(
+        self, attempt: Attempt, handler: Handler, follow_ups: list[Any], result: bytes
+    ) -> Outcome | None:
+        """Return the outcome of an attempt that asked for a new run."""
+        if result:
+            error = UsageError("a new run was asked for: return what continue_as_new() has returned")
+            return self.failed(attempt, handler, error)
+        if attempt.stop == "cancel":
+            return Cancelled()
+        new = next(one for one in follow_ups if isinstance(one, Continued))
+        more = tuple(one for one in follow_ups if isinstance(one, FollowUp))
+        attempt.held.effects = (new, Follow(more)) if more else (new,)
+        delay_ms = new.task.due or 0
+        if new.task.absolute:
+            delay_ms -= self._clocks.now_ms(attempt.held.delivery.shard)
+        return HandedBack(started=True, delay_ms=max(0, delay_ms))
+
+    def _completed(self, attempt: Attempt, handler: Handler, result: bytes) -> Outcome | None:
         """Return the outcome with the result and the attempt's times; empty if no result is kept."""
         delivery, context = attempt.held.delivery, attempt.context
         follow_ups = end(context) if context is not None else None
+        if follow_ups and any(isinstance(one, Continued) for one in follow_ups):
+            return self._continued(attempt, handler, follow_ups, result)
         effects: tuple[Effect, ...] = ()
         growth = b""
         if delivery.node:

@@ -17,7 +17,7 @@ from streamq.calls import worker as worker_calls
 from streamq.calls.call import Call
 from streamq.errors import RedisError, RedisUnavailable
 from streamq.keys import shard_keys, type_keys
-from streamq.model.effect import Follow
+from streamq.model.effect import Continued, Follow
 from streamq.model.outcome import Outcome, Settlement
 from streamq.telemetry import logs
 from streamq.telemetry.counters import Counters
@@ -237,6 +237,8 @@ def _size(waiting: list[Ended]) -> int:
             if isinstance(effect, Follow):
                 number += len(effect.tasks)
                 size += sum(len(one.task.payload) for one in effect.tasks)
+            elif isinstance(effect, Continued):
+                size += len(effect.task.payload)
         if n > 0 and (number > MOST_FOLLOW_UPS or size > MOST_BYTES):
             return n
     return BATCH

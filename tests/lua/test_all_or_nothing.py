@@ -30,7 +30,7 @@ from streamq.calls.producer import ShardClosed
 from streamq.errors import StreamQError
 from streamq.keys import known_key, type_keys
 from streamq.model.delivery import Delivery
-from streamq.model.effect import Follow, FollowUp, Hold, NodeResult, Stepped, Suspend
+from streamq.model.effect import Continued, Follow, FollowUp, Hold, NodeResult, Stepped, Suspend
 from streamq.model.outcome import Cancelled, Completed, Died, Expired, HandedBack, Retried, Settlement
 from streamq.model.reply import Note
 from streamq.model.task import Accepted, IdempotencyKey, NewTask, TaskId
@@ -152,6 +152,17 @@ CONFLICTS = (
 )  # fmt: skip
 
 
+def going_on(shard: Shard) -> Call[Any]:
+    """A task that goes on as a new run, at once, and one later; the first has a memo and a blob."""
+    first, second = remembering(shard)
+    again = Continued(NewTask(b"{}", fields=(("x", "1000"),)))
+    items = [
+        Settlement(first.place, first.local, HandedBack(True), effects=(again, Stepped())),
+        Settlement(second.place, second.local, HandedBack(True, 60_000), effects=(again,)),
+    ]
+    return worker_calls.settle(shard.t, shard.s, "worker", 1, items)
+
+
 def settling_locked(shard: Shard) -> Call[Any]:
     shard.enqueue(*LOCKED)
     held = shard.fetch()
@@ -226,6 +237,7 @@ SCRIPTS: dict[str, Make] = {
         lambda s: new(s, *CONFLICTS, writer="third"),
     ),
     "settle_rich of tasks with locks": settling_locked,
+    "settle_rich of new runs": going_on,
     "settle plainly": lambda s: settling(s, several=False),
     "settle all kinds": lambda s: settling(s, several=True),
     "fetch": after(lambda s: s.put(), fetching),

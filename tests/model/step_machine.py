@@ -22,7 +22,7 @@ from streamq.calls.signals import Taken
 from streamq.calls.steps import Stored
 from streamq.errors import UsageError
 from streamq.model.delivery import Delivery
-from streamq.model.effect import Effect, Follow, FollowUp, Stepped, Suspend
+from streamq.model.effect import Continued, Effect, Follow, FollowUp, Stepped, Suspend
 from streamq.model.outcome import Cancelled, Completed, Died, HandedBack, Outcome, Retried, Settlement
 from streamq.model.task import IdempotencyKey, NewTask, TaskId
 from streamq.transport.sync_transport import SyncTransport
@@ -43,6 +43,8 @@ class Known:
     mail: dict[str, list[bytes]] = field(default_factory=dict[str, list[bytes]])
     suspended: str = ""
     """The memo that it waits for, while it is scheduled."""
+    runs: int = 0
+    """How often it has gone on as a new run."""
     given: set[str] = field(default_factory=set[str])
 
 
@@ -62,8 +64,8 @@ class StepFuzz:
         """Take so many steps; compare after each; then end every task, which leaves nothing."""
         kinds = (
             self.put, *(3 * [self.fetch]), *(2 * [self.checkpoint]), *(3 * [self.take]), *(2 * [self.signal]),
-            *(2 * [self.settle]), *(3 * [self.suspend]), self.lose, self.run_now, self.cancel, self.revive,
-            self.purge, self.too_late,
+            *(2 * [self.settle]), *(3 * [self.suspend]), self.go_on, self.lose, self.run_now, self.cancel,
+            self.revive, self.purge, self.too_late,
         )  # fmt: skip
         for _ in range(steps):
             self.chance.choice(kinds)()
@@ -78,8 +80,12 @@ class StepFuzz:
     def fetch(self) -> None:
         found = self.shard.fetch(budget=2)
         for one in found:
-            assert self.tasks[one.local].state == "ready"
-            self.tasks[one.local].state = "running"
+            known = self.tasks[one.local]
+            assert (known.state, known.runs) == ("ready", one.generation)
+            assert one.payload == (b"%d" % known.runs if known.runs else b"{}"), (
+                "the arguments of another run"
+            )
+            known.state = "running"
         self.held += found
 
     def one(self) -> tuple[Delivery, Known] | None:
@@ -193,6 +199,21 @@ class StepFuzz:
             self.tasks[child] = Known("scheduled" if kind == "later" else "ready")
             self.keyed = self.keyed or kind == "keyed"
         return FollowUp("email", child, task)
+
+    def go_on(self) -> None:
+        """A task goes on as a new run, at once or later, with a follow-up or without."""
+        if (found := self.one()) is None:
+            return
+        held, known = found
+        later, known.runs = self.chance.random() < 0.3, known.runs + 1
+        effects: tuple[Effect, ...] = (Continued(NewTask(b"%d" % known.runs)),)
+        if known.memos:
+            effects = (*effects, Stepped())
+        if self.chance.random() < 0.5:
+            self.follow_ups += 1
+            effects = (*effects, Follow((self._follow_up(exists=True),)))
+        self._settle(held, HandedBack(True, FAR if later else 0), effects)
+        known.state, known.memos = "scheduled" if later else "ready", {}
 
     def suspend(self) -> None:
         """A handler sleeps, or waits for a signal; the signal may come before the task is suspended."""

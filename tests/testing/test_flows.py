@@ -131,3 +131,24 @@ def test_a_lost_node_runs_again_and_a_cancelled_flow_ends(app: StreamQ, queue: Q
     assert queue.run() == []
     with pytest.raises(FlowCancelled):
         handle.result(0)
+
+
+def test_a_node_runs_a_flow_of_its_own(app: StreamQ, queue: Queue) -> None:
+    @app.task
+    def double(n: int) -> int:
+        return 2 * n
+
+    @app.task
+    async def outer(n: int) -> int:
+        wf = app.flow("inner")
+        slow = wf.sleep("1h")
+        wf.add(double.bind(n), after=slow)
+        return int(await get_context().run_flow(wf))
+
+    wf = app.flow("outer")
+    wf.add(double.bind(wf.add(outer.bind(3)).output))
+    handle = wf.start()
+    queue.run()
+    assert handle.status() == "running"
+    queue.advance("1h")
+    assert handle.result(0) == 12

@@ -202,6 +202,22 @@ def parsed(page: bytes, *, strict: bool = False) -> list[int]:
     return [*page] if strict else []
 
 
+@app.task
+async def walked(left: int) -> int:
+    return get_context().continue_as_new(walked.bind(left - 1)) if left else 0
+
+
+@app.task
+def walked_in_a_thread(left: int) -> str | None:
+    ctx = get_context()
+    assert_type(ctx.continue_as_new(walked_in_a_thread.bind(left - 1)), str | None)
+    assert_type(ctx.generation, int)
+    ctx.continue_as_new(walked_in_a_thread)  # error
+    ctx.continue_as_new(walked_in_a_thread.bind("one"))  # error
+    number: int = ctx.continue_as_new(walked_in_a_thread.bind(1))  # error
+    return str(number)
+
+
 async def steps() -> None:
     ctx = get_context()
     page = await ctx.step("fetch", fetched, "https://example.org")
@@ -248,3 +264,13 @@ async def signals(handle: TaskHandle[int], context: Context) -> None:
     assert_type(await handle.asignal("approved", {"by": "ada"}), SignalAnswer)
     handle.signal(5)  # error
     await context.wait("approved", timeout=[7])  # error
+
+
+async def nested() -> None:
+    wf = app.flow("inner")
+    wf.add(urls.bind())
+    ctx = get_context()
+    await ctx.run_flow(wf, name="second")
+    ctx.run_flow_sync(wf)
+    await ctx.run_flow(urls)  # error
+    await ctx.run_flow(wf.start())  # error

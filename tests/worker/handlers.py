@@ -260,3 +260,9 @@ def tells(n: int) -> None:
 @app.task(executor="process", logs="warning")
 def logs_in_child(text: str) -> None:
     logging.getLogger("shop").warning(text)
+
+
+@app.task(executor="process", max_attempts=1)
+def counts_down(left: int, ran: list[list[int]]) -> list[list[int]]:
+    ran = [*ran, [left, os.getpid()]]
+    return get_context().continue_as_new(counts_down.bind(left - 1, ran)) if left else ran

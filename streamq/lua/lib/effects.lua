@@ -3,9 +3,12 @@
 -- hold: ms for which the task's lane is held back. follow: how many follow-ups it has, which lib/follow reads. steps: its
 -- handler may have stored memos. suspend: the memo of what it waits for: it is handed back because it is suspended. node: it
 -- is a node of a flow, whose results key has this number. grow: so many bytes of children stand behind its result. expand: 1
--- if their results are its own. blob: the lifetime in ms and the name of the blob that its result is in.
+-- if their results are its own. again: it is handed back as a new run, whose arguments are in b (see lib/continued). blob: the
+-- lifetime in ms and the name of the blob that its result is in.
+-- USES continued
 local EFFECTS = {hold = 'number', follow = 'number', steps = 'number', suspend = 'string', node = 'number'}
 EFFECTS.grow, EFFECTS.expand, EFFECTS.blob = 'number', 'number', 'string'
+EFFECTS.again = 'string'
 local function effects(first)
   local found = {}
   for n = first, #ARGV, 5 do
@@ -16,6 +19,7 @@ local function effects(first)
     for name, value in pairs(good and told or {}) do
       good = good and EFFECTS[name] == type(value)
       if good and type(value) == 'number' then good = value >= 0 and value < 1e13 end
+      if good and name == 'again' then good = continued_told(value) ~= nil end
     end
     if not good then
       return nil, redis.error_reply(

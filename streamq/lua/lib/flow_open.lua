@@ -27,7 +27,7 @@ local COUNTS = {'waiting', 'released', 'done', 'skipped', 'failed', 'ready'}
 
 local function flow_open()
   local names = {'state', 'on_failure', 'maps', 'todo', 'cause', 'generation', 'controls', 'grown', 'order', 'undo', 'stuck', 'ends',
-    'losing', unpack(COUNTS)}
+    'losing', 'parent', unpack(COUNTS)}
   local found = redis.call('HMGET', flow, unpack(names))
   for n, name in ipairs(names) do f[name] = found[n] or nil end
   if not f.state or f.state == 'building' then return false end
@@ -443,7 +443,15 @@ local function flow_end(stamp)
   if f.state == 'cancelling' and f.released == 0 then f.state = f.stuck == '1' and 'stuck' or 'cancelled' end
   if not OVER[f.state] then return end
   redis.call('HSET', flow, 'ended', stamp)
-  redis.call('ZADD', flows, stamp, flow_id)  -- its keys get the lifetime of one that has ended
+  redis.call('ZADD', flows, stamp, flow_id)  -- its keys get the lifetime of one that has ended, and its parent is told
+end
+
+-- The task that the flow runs for has ended.
+local function flow_orphaned()
+  if f.state ~= 'running' and f.state ~= 'failing' then return end
+  f.state, f.undo = 'cancelling', '1'
+  flow_skip(true)
+  redis.call('ZADD', flows, 0, flow_id)
 end
 
 local function flow_judge()
@@ -478,3 +486,6 @@ local function flow_close()
   redis.call('HSET', flow, unpack(written))
   return f.state
 end
+
+-- The state as a caller of `flow_advance` gets it: with a mark, where a task waits for this end.
+local function flow_reply() return f.parent and OVER[f.state] and f.state .. '!' or f.state end

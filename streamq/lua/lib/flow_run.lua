@@ -63,6 +63,13 @@ local function flow_run(again)
     return joins.lane and laned(fields, 'L', '0', joins.lane) or fields
   end
 
+  -- A node that went on as a new run runs again with the arguments of the one that failed, which need nothing of others.
+  local function going_on(fields, old, number)
+    local changes = {y = string.format('%s/%d', flow_id, number)}
+    for _, name in ipairs({'p', 'n', 'm', 'V'}) do changes[name] = field(old, name) or false end
+    return changed(fields, changes)
+  end
+
   local function scheduled(letter, fields, id, due)
     local number, score = redis.call('HINCRBY', counters, 'sequence', 1), string.format('%.0f', due)
     redis.call('ZADD', schedule, score, string.format('%012d', number) .. letter .. cmsgpack.pack(fields))
@@ -87,6 +94,7 @@ local function flow_run(again)
     local fields = fields_of(item, string.format('%d', number), due)
     if buried then
       if old then fields = changed(fields, {f = field(old[4], 'f'), c = field(old[4], 'c')}) end
+      if old and field(old[4], 'n') then fields = going_on(fields, old[4], number) end
       unlist(id, old)
       lane_opened(id, old)
       requeued = requeued + 1

@@ -1,6 +1,6 @@
 -- flow_take(): take the rows among the arguments out of the inbox, and find who may run now and whether the flow has ended.
 -- A row counts if it is in the inbox, and leaves it in the same step: so twice is nothing. A row is <number> <how>; that of a
--- timer (t) counts when its time has come.
+-- timer (t) counts when its time has come; that of a parent (p) says that nobody waits for the flow any more.
 -- flow_ready(look): call look(number, type, map or nil, cut) for the first nodes that may run. cut: m for a map whose list is
 -- still to be cut, g for a node whose children are, else nil.
 -- USES clock flow_open
@@ -14,9 +14,10 @@ local function flow_take(from)
     redis.call('ZREM', inbox, unpack(rows))
     local now = clock()
     for n = from, #ARGV do
-      local number, how = string.match(ARGV[n], '^(%d+) ([cdxegt])$')
+      local number, how = string.match(ARGV[n], '^(%d+) ([cdxegtp])$')
       local at = number and tonumber(there[n - from + 1])
-      if at and how ~= 't' then flow_ended(tonumber(number), how) end
+      if at and how == 'p' then flow_orphaned() end
+      if at and how ~= 't' and how ~= 'p' then flow_ended(tonumber(number), how) end
       if at and how == 't' and at <= now then flow_timer(tonumber(number)) end
       if at and how == 't' and at > now and flow_at(tonumber(number)) == 'r' then
         redis.call('ZADD', inbox, string.format('%.0f', at), flow_timer_row(number))
