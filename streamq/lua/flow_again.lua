@@ -14,6 +14,7 @@ if not flow_open() then return {'', -1} end
 local before = f.state
 local fields = {'again', 'again_of', 'again_maps', 'again_grown', 'again_order', 'again_todo', 'again_controls'}
 local kept = redis.call('HMGET', flow, unpack(fields))
+for n = 3, #fields do kept[n] = kept[n] or '' end
 local of, at, order_seen = string.match(kept[2] or '', '^(%d+) (%d+) (%d+)$')
 local begun = kept[1] and OVER[before] and tonumber(of) == f.generation
 if not begun then
@@ -57,9 +58,9 @@ if to < #kept[1] then
   return {before, #kept[1] - to}
 end
 redis.call('HDEL', flow, 'ended', 'why', unpack(fields))
-redis.call('HSET', flow, 'maps', kept[3], 'grown', kept[4], 'controls', kept[7] or '')
+redis.call('HSET', flow, 'maps', kept[3], 'grown', kept[4], 'controls', kept[7])
 f.order = kept[5] .. string.sub(f.order or '', tonumber(order_seen) + 1)
-f.grown, f.controls, f.todo = kept[4], kept[7] or '', string.sub(looks, 2)
+f.grown, f.controls, f.todo = kept[4], kept[7], string.sub(looks, 2)
 f.state, f.cause, f.generation, f.undo = 'running', '', f.generation + 1, '1'
 flow_close()
 return {before, 0}

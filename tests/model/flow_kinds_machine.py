@@ -12,7 +12,7 @@ import orjson
 from streamq.calls import flows as calls
 from streamq.calls import worker as worker_calls
 from streamq.calls.call import Arg
-from streamq.calls.flow_again import GO_ON, again
+from streamq.calls.flow_again import GO_ON, Plan, again
 from streamq.calls.flows import Item
 from streamq.flow import drive
 from streamq.flows.again import run_again
@@ -20,6 +20,7 @@ from streamq.flows.growing import grow, page_of
 from streamq.flows.retry_plan import plan_of
 from streamq.model.effect import NodeResult
 from streamq.model.outcome import Completed, Settlement
+from streamq.transport.sync_transport import SyncTransport
 from tests.model.flow_kinds import CONTROLS, Kind, KindTwin
 from tests.model.flow_machine import FAR, FLOWS, OVER, FlowFuzz, Twin
 
@@ -31,7 +32,10 @@ _HOUR_MS: Final = 3_600_000
 class KindFuzz(FlowFuzz):
     """One run of the machine. AssertionError where the server and the twin differ."""
 
-    signals = 0
+    def __init__(self, transport: SyncTransport, seed: int) -> None:
+        super().__init__(transport, seed)
+        self.signals = 0
+        self.plans: dict[str, Plan] = {}
 
     def run(self, steps: int = STEPS) -> None:
         kinds = (
@@ -283,7 +287,9 @@ class KindFuzz(FlowFuzz):
         found = drive(self.shard.transport, run_again(s, twin.id, [str(n) for n in start]))
         chosen = twin.again(start)
         assert set(found) == chosen, (found, twin)
-        plan = drive(self.shard.transport, plan_of(s, twin.id, found))
+        old = self.plans.get(twin.id)
+        assert old is None or self.shard.run(again(s, twin.id, old)).left == -1, "an old plan is carried out"
+        self.plans[twin.id] = plan = drive(self.shard.transport, plan_of(s, twin.id, found))
         assert self.shard.run(again(s, twin.id, plan)) == (twin.state, 0)
         assert self.shard.run(again(s, twin.id, self.chance.choice((plan, GO_ON)))).left == -1
         twin.retry(chosen)

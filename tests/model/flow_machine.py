@@ -63,6 +63,8 @@ class Node:
     mortal: bool = False
     task: str = ""
     """Where its task is: ready, running, gone, dead; '' if it never was released."""
+    spared: bool = False
+    """Whether it ran when those were looked for that have expired: it is looked at again much later."""
 
 
 @dataclass
@@ -149,7 +151,7 @@ class Twin:
 
     def released(self, n: int) -> None:
         self.put(n, "r")
-        self.nodes[n].task = "ready"
+        self.nodes[n].task, self.nodes[n].spared = "ready", False
 
     @property
     def ready(self) -> list[int]:
@@ -421,14 +423,14 @@ class FlowFuzz:
             (twin, n)
             for twin in self.flows.values()
             for n, node in enumerate(twin.nodes)
-            if node.task == "ready" and node.mortal
+            if node.task == "ready" and node.mortal and not node.spared
         ]
         self.shard.run(daemon_calls.expire(self.shard.t, 100))
         for twin, n in ready:
             self._ends(twin, n, "e")
         for twin in self.flows.values():
             for node in twin.nodes:
-                node.mortal = node.mortal and node.task != "running"  # it is looked at again much later
+                node.spared = node.spared or node.task == "running"
 
     def lose(self) -> None:
         """A worker dies with a task that was lost too often."""
