@@ -4,6 +4,7 @@ waits for it."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import pickle
 import zlib
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from streamq import DecodeError, StreamQ, TaskDead, get_context
+from streamq import DecodeError, StreamQ, TaskDead, WorkerOptions, get_context
 from streamq.client.signals import about as about_signal
 from streamq.model.task import TaskId
 from streamq.payloads.pipeline import pipeline_for
@@ -21,7 +22,7 @@ from streamq.worker import too_new
 from tests.conftest import command
 from tests.letters import all_dead
 from tests.payloads.test_sealing import after, before, both
-from tests.running import work_off
+from tests.running import until, work_off, working
 
 BOMBS = {"result": 65 << 20}
 """Bytes of zeros: more than each may have."""
@@ -200,3 +201,22 @@ def test_an_unread_value_is_told_across_processes() -> None:
     for error in (NoKey("2026-11"), UnknownEncoding("no such mark", "rot13")):
         again = pickle.loads(pickle.dumps(error))  # noqa: S301
         assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
+
+
+@pytest.mark.long
+async def test_a_child_process_hands_back_what_it_cannot_read(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STREAMQ_URL", url)
+    module = importlib.import_module("tests.payloads.apart")
+    app = module.app
+    app._move_to(StreamQ("shop", url).address)
+    handle = app.send("apart")
+    async with working(app, WorkerOptions(process_slots=1)):
+        await until(lambda: app.inspector.task(handle.id).suspended is not None)
+        about = About(StreamQ("shop", keys=after()).name, "apart", "memo", f"{handle.id}\0memo")
+        replace(url, b'"secret"', bad("key", b'"secret"', about))
+        handle.signal("go")
+        await until(lambda: app.inspector.task(handle.id).fields.get("k") == b"1")
+    info = app.inspector.task(handle.id)
+    assert (info.state, info.attempts_failed) == ("scheduled", 0)
