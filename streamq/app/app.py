@@ -84,7 +84,7 @@ class StreamQ(Registrar, HookDecorators, QueueAccess):
     if not TYPE_CHECKING:  # a checker knows the arguments from __init__
 
         def __new__(cls, *_args: object, **settings: object) -> Self:
-            """Raise InvalidOption for an argument that another queue's class has, with streamq's word for it."""
+            """Raise InvalidOption for an argument that another queue's class has, with our word."""
             if unknown := settings.keys() - {"name", "url"} - (cls.__init__.__kwdefaults__ or {}).keys():
                 from streamq.migration_hints import check_settings  # noqa: PLC0415 - for a mistake only
 
