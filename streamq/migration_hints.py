@@ -7,8 +7,10 @@ work: one thing has one name here.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NoReturn
+
+from streamq.errors import InvalidOption
 
 
 def _table(words: Mapping[str, str]) -> dict[str, str]:
@@ -24,11 +26,11 @@ _PROGRESS: Final = "get_context().progress(done, total) tells it in a handler, h
 
 _TASK_TYPE: Final = _table({
     "enqueue(...) sends a task, or await aenqueue(...)":
-        "delay kiq send put push submit defer publish enqueue_task perform_async",
+        "delay kiq send put push submit defer publish enqueue_task enqueue_call perform_async",
     "options(delay=..., priority=...).enqueue(...) sends a task with settings of its own":
         "apply_async send_with_options with_options configure using set kicker",
     "options(delay=...) or options(at=...).enqueue(...) sends a task that is due later":
-        "schedule enqueue_in enqueue_at defer_in defer_at perform_in perform_at",
+        "schedule enqueue_in enqueue_at defer_in defer_at delay_until perform_in perform_at",
     "bind(...) makes a call as a value, for app.enqueue_many([...])":
         "s si signature subtask message message_with_options chunks map starmap",
     "app.enqueue_many([task_type.bind(...), ...]) sends many": "enqueue_many delay_many batch_defer",
@@ -56,7 +58,7 @@ _HANDLE: Final = _table({
         "traceback exception error exc_info maybe_throw maybe_reraise",
     "app.inspector.task(handle.id) returns all that is known of a task":
         "args kwargs meta date_done retries enqueued_at started_at ended_at date_created",
-    "results expire by themselves after options(retention=...)": "forget delete collect",
+    "results expire by themselves after options(retention=...)": "forget delete collect ttl",
     "app.admin.requeue([handle.id]) puts a dead letter back": "requeue retry",
     "app.admin.run_now(handle.id) makes a scheduled task ready": "run_now execute_now",
     _PROGRESS: "progress update_state save_meta",
@@ -64,9 +66,10 @@ _HANDLE: Final = _table({
 })  # fmt: skip
 
 _APP: Final = _table({
-    "@app.task registers a handler": "actor job background register add_task_type task_decorator function",
+    "@app.task registers a handler":
+        "actor job background register register_task shared_task add_task_type task_decorator function Task",
     "send(name, {...}) sends a task by the name of its type":
-        "send_task enqueue aenqueue defer push put add_task",
+        "send_task enqueue aenqueue enqueue_job enqueue_call defer push put add_task",
     "enqueue_many([task_type.bind(...), ...]) sends many": "send_many enqueue_batch push_many group",
     "handle(task_id) is the handle of a task":
         "AsyncResult get_result result fetch_job get_job get_task job fetch_task",
@@ -78,11 +81,12 @@ _APP: Final = _table({
         "join wait wait_until_finished is_empty",
     "the command `streamq worker module:app` runs the tasks, or `async with app.run_worker()`":
         "worker run start worker_main work start_worker run_worker_async Worker",
-    "settings are arguments of StreamQ(...) and @app.task(...)": "conf config settings configure setup",
+    "settings are arguments of StreamQ(...) and @app.task(...)":
+        "conf config settings configure setup broker result_backend",
     "StreamQ(..., imports=[...]) names the modules that have task types":
         "autodiscover_tasks imports",
     "connect() and close(), await aconnect() and await aclose()":
-        "startup shutdown open disconnect initialize connection open_async close_async",
+        "startup shutdown on_after_configure open disconnect initialize connection open_async close_async",
     _RECURRING:
         "cron crontab periodic periodic_task schedule schedule_task scheduler add_periodic_task every",
     _FLOW: "chain chord canvas signature",
@@ -163,6 +167,17 @@ _OPTION: Final = _table(
         "lease": "visibility_timeout heartbeat_timeout",
     }
 )
+_SETTING: Final = _table({
+    "the server is the second argument: StreamQ('shop', 'redis://host:6379/0')":
+        "broker broker_url backend result_backend connection redis redis_url redis_settings host dsn uri",
+    "imports=[...] names the modules that have task types": "include autodiscover packages tasks",
+    "prefix=... starts the names of keys and channels": "namespace key_prefix queue_prefix",
+    "@app.task(retention=...) says how long a result is kept": "result_ttl result_expires default_result_ttl",
+    '@app.task(queue=...) is a label; `streamq worker --queues` chooses by it': "queue queues default_queue",
+    "values are sent as JSON, and converted to the annotated types": "serializer json_serializer encoder",
+    "hooks=[...] takes what runs around enqueue calls and handlers": "middleware middlewares plugins",
+})  # fmt: skip
+"""The arguments of the classes of other task queues, and of StreamQ."""
 _COUNTS_ALL: Final = "max_attempts counts the first attempt too, so three retries are max_attempts=4"
 _MORE: Final = dict.fromkeys(["retries", "max_retries", "retry"], _COUNTS_ALL) | {
     "ignore_result": "retention=0 keeps no result",
@@ -201,6 +216,13 @@ def option_hint(name: str, known: Sequence[str]) -> str:
     if meant in _POLICY:
         return f"{meant} belongs to the task type: @app.task({meant}=...)"
     return _nearest(name, known)
+
+
+def check_settings(names: Iterable[str]) -> None:
+    """Raise InvalidOption if StreamQ has another word for one of these arguments, which it does not have."""
+    for name in names:
+        if name in _SETTING:
+            raise InvalidOption(f"StreamQ has no argument {name!r}: {_SETTING[name]}")
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Self, TypeVar, Unpack
 
 from streamq import blocking, environment
 from streamq.app.binding import bound_to
@@ -80,6 +80,16 @@ class StreamQ(Registrar, HookDecorators, QueueAccess):
 
     Nothing connects before the first call. Safe to share between threads and event loops, and across a fork.
     """
+
+    if not TYPE_CHECKING:  # a checker knows the arguments from __init__
+
+        def __new__(cls, *_args: object, **settings: object) -> Self:
+            """Raise InvalidOption for an argument that another queue's class has, with our word."""
+            if unknown := settings.keys() - {"name", "url"} - (cls.__init__.__kwdefaults__ or {}).keys():
+                from streamq.migration_hints import check_settings  # noqa: PLC0415 - for a mistake only
+
+                check_settings(unknown)
+            return super().__new__(cls)
 
     def __init__(  # noqa: PLR0913 - one for each setting
         self,

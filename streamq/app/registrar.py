@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from streamq.app.task_type import AnyTaskType, Coro, Decorator, TaskType
+from streamq.errors import InvalidOption
 from streamq.options.task import task_options
 from streamq.registry.handler import Handler
 
@@ -44,6 +45,8 @@ class Registrar:
         options = task_options(policy)
 
         def register(fn: Any) -> Any:
+            if isinstance(fn, TaskType):
+                raise InvalidOption(f"{fn!r} is a task type already: put one @task above the function")
             name_of = getattr(fn, "__name__", "") if name is None else name
             return self._register(Handler(name_of, fn, options, policy))
 

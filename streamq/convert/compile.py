@@ -158,7 +158,9 @@ class Compiler:
             return records.record(
                 kind, {name: self(hint) for name, hint in records.field_types(kind, args).items()}
             )
-        return scalar(kind) or self._opaque(kind)
+        if (plain := models.moment(kind)) is not None:
+            return self(plain)
+        return scalar(kind) or models.adapted(kind) or self._opaque(kind)
 
     def _opaque(self, kind: object) -> Converter:
         """Return the converter for an annotation of unknown kind: its values pass if JSON brings them back

@@ -6,15 +6,24 @@ read back before it is sent. Pydantic itself is never imported.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from datetime import date, datetime
 from typing import Final, Protocol, TypeGuard
 
 import orjson
 
-from streamq.convert.converter import Converter, EncodeError, kind_of
+from streamq.convert.converter import Converter, EncodeError, kind_of, unexpected_type
 from streamq.convert.round_trip import difference
 from streamq.errors import DecodeError
 
+_MOMENTS: Final[dict[str, type]] = {
+    "PastDate": date, "FutureDate": date, "AwareDatetime": datetime, "NaiveDatetime": datetime,
+    "PastDatetime": datetime, "FutureDatetime": datetime,
+}  # fmt: skip
+"""Without their condition: a date in the future is one in the past when the task runs."""
+_UNSAFE: Final = ("ImportString",)
+"""Classes whose validator acts: a payload must not name the module that a worker imports."""
 _WRITES: Final = (True, False)
 """Values of by_alias to try: the names that a model is validated by by default, then its field names."""
 
@@ -75,6 +84,49 @@ def model(kind: ModelClass) -> Converter:
         raise refused
 
     return Converter(name, encode, decode, frozenset({dict}))
+
+
+def moment(kind: type) -> type | None:
+    """Return the class of the values of Pydantic's AwareDatetime and the like; None for any other."""
+    return _MOMENTS.get(kind.__name__) if kind.__module__ == "pydantic.types" else None
+
+
+def adapted(kind: type) -> Converter | None:
+    """Return the converter for a class of another kind that Pydantic can read, such as HttpUrl; None if it
+    cannot."""
+    pydantic = sys.modules.get("pydantic")
+    if pydantic is None or not hasattr(kind, "__get_pydantic_core_schema__") or kind.__name__ in _UNSAFE:
+        return None
+    try:
+        adapter = pydantic.TypeAdapter(kind)
+        form = _Adapted(kind.__name__, adapter.serializer, adapter.validator)
+    except Exception:  # noqa: BLE001 - an old Pydantic, or a package that the class needs is missing
+        return None
+    whole = model(form)
+
+    def decode(data: object) -> object:
+        found = whole.read(data)
+        # A validator may also change a text, as that of an email address does: the text was sent.
+        return data if found.__class__ is data.__class__ else found
+
+    def encode(value: object) -> object:
+        try:
+            return _checked(form, value, decode, by_alias=True)
+        except EncodeError as refused:
+            if refused.place or not isinstance(value, str | int | float):
+                raise
+            raise unexpected_type(f"a {form.__name__}", value, f"pass {form.__name__}(…)") from None
+
+    return Converter(kind.__name__, encode, decode)
+
+
+class _Adapted:
+    """What a model has, for a class that is none."""
+
+    def __init__(self, name: str, serializer: _Serializer, validator: _Validator) -> None:
+        self.__name__ = name
+        self.__pydantic_serializer__ = serializer
+        self.__pydantic_validator__ = validator
 
 
 def _checked(

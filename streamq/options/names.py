@@ -15,6 +15,9 @@ def check_name(name: str, what: str = "a task type") -> None:
     """Raise InvalidOption if the name cannot be part of a key."""
     pattern = TYPE_PATTERN if what == "a task type" else NAME_PATTERN
     if not isinstance(name, str) or not pattern.fullmatch(name):  # type: ignore[redundant-expr]
+        if isinstance(name, str) and "://" in name:  # type: ignore[redundant-expr]
+            # It may hold a password: it is not repeated.
+            raise InvalidOption(f"a URL is not a valid name for {what}: the name comes first, then the URL")
         raise InvalidOption(
             f"{name!r:.120} is not a valid name for {what}: use letters, digits, _ - . (at most 100)"
         )

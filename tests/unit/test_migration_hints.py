@@ -51,6 +51,10 @@ OBJECTS: dict[str, Any] = {
         ("TaskType", "s", "bind("),
         ("TaskType", "retry", "raise Retry"),
         ("StreamQ", "send_task", "send("),
+        ("StreamQ", "enqueue_job", "send("),
+        ("StreamQ", "shared_task", "@app.task"),
+        ("StreamQ", "broker", "StreamQ(...)"),
+        ("TaskType", "enqueue_call", "enqueue("),
         ("StreamQ", "AsyncResult", "handle("),
         ("StreamQ", "autodiscover_tasks", "imports="),
         ("StreamQ", "crontab", "app.schedules.put("),
@@ -106,6 +110,37 @@ def test_no_hint_stands_for_a_name_that_is_there_and_none_leads_nowhere(owner: s
 def test_options_of_other_queues(given: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidOption, match=re.escape(said)):
         email.options(**given)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("broker", "StreamQ('shop', 'redis://host:6379/0')"),
+        ("redis_settings", "second argument"),
+        ("include", "imports=[...]"),
+        ("result_expires", "@app.task(retention=...)"),
+    ],
+)
+def test_arguments_of_the_classes_of_other_queues(given: str, said: str) -> None:
+    arguments: dict[str, Any] = {given: "x"}
+    with pytest.raises(InvalidOption, match=re.escape(said)):
+        StreamQ("shop", **arguments)
+
+
+def test_an_argument_that_no_queue_has_is_an_error_of_the_call() -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'bogus'"):
+        StreamQ("shop", bogus=1)  # type: ignore[call-arg]
+
+
+def test_a_url_in_the_place_of_the_name_is_not_repeated() -> None:
+    with pytest.raises(InvalidOption, match="the name comes first, then the URL") as found:
+        StreamQ("redis://:hush@localhost")
+    assert "hush" not in str(found.value)
+
+
+def test_a_task_type_cannot_be_registered_again() -> None:
+    with pytest.raises(InvalidOption, match="is a task type already"):
+        app.task(email)
 
 
 def test_options_in_the_wrong_place() -> None:

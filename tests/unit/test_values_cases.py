@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 import types
 import typing
@@ -108,6 +109,9 @@ class Chain(Generic[T]):
         (Tree | Late, Late("x")), (PurePosixPath, PurePosixPath("a/b")), (tuple[()], ()),
         (tuple[int, ...], ()), (set[frozenset[int]], {frozenset({1, 2}), frozenset({2, 3})}),
         (Whole, Whole(3)), (Text, Text("x")), (UserUUID, UserUUID(int=3)), (Frozen, Frozen(2026, 1, 1)),
+        (pydantic.AwareDatetime | None, AT.replace(tzinfo=UTC)), (pydantic.FutureDate | None, AT.date()), (dict[pydantic.PastDate, int], {AT.date(): 1}),
+        (pydantic.HttpUrl, pydantic.HttpUrl("https://a.b/c?d=e")), (list[pydantic.AnyUrl | None], [pydantic.AnyUrl("x://y"), None]),
+        (pydantic.IPvAnyAddress | None, ipaddress.ip_address("::1")), (pydantic.Json | None, [1, None]), (pydantic.ByteSize, pydantic.ByteSize(3)),
         (Callable[[], int], 3), (cast("Any", [int]), [1]), (Chain[date], Chain(AT.date(), [Chain(AT.date())])),
         (Chain[int] | None, Chain(1, last=Chain(2), named={"a": Chain(3)}, pair=(Chain(4), 5))),
         (Mapping[str, Any], {"a": [1, None]}), (ipaddress.IPv4Interface, ipaddress.ip_interface("10.0.0.1/8")),
@@ -216,6 +220,8 @@ def private() -> Private:
         (Options, {"at": AT, "zz": 1}, "zz unknown"), (list[Base], [Base(1, cast("Any", "x"))], "at x[0].at"),
         (Tree, Tree(Decimal(1), [Tree(cast("Any", "x"))]), "at x.children[0].value"),
         (str, "\ud800", "lone surrogates"), (Any, {"a": b"x"}, "at x.a: bytes have no JSON form"),
+        (pydantic.HttpUrl, "https://a.b/", "pass HttpUrl(…)"),
+        (pydantic.ImportString, math.cos, "ImportString has no converter"),
         (complex, 1j, "complex has no JSON form"), (range, range(3), "range has no JSON form"),
         (Any, re.compile("a"), "Pattern has no JSON form"), (pydantic.SecretStr, pydantic.SecretStr("hush"), "SecretStr"),
         (defaultdict[str, int], defaultdict(int, a=1), "not as the"), (time, time(1, tzinfo=ZoneInfo("Europe/Berlin")), "another"),
