@@ -10,8 +10,6 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NoReturn
 
-from streamq.errors import InvalidOption
-
 
 def _table(words: Mapping[str, str]) -> dict[str, str]:
     """Return hints by name, from names by hint."""
@@ -218,11 +216,11 @@ def option_hint(name: str, known: Sequence[str]) -> str:
     return _nearest(name, known)
 
 
-def check_settings(names: Iterable[str]) -> None:
-    """Raise InvalidOption if StreamQ has another word for one of these arguments, which it does not have."""
-    for name in names:
-        if name in _SETTING:
-            raise InvalidOption(f"StreamQ has no argument {name!r}: {_SETTING[name]}")
+def setting_hint(names: Iterable[str]) -> str | None:
+    """Return what to write instead of the first of these arguments that another queue's class has."""
+    return next(
+        (f"StreamQ has no argument {one!r}: {_SETTING[one]}" for one in names if one in _SETTING), None
+    )
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Self, TypeVar, Unpack
+from functools import wraps
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, Unpack
 
 from streamq import blocking, environment
 from streamq.app.binding import bound_to
@@ -55,6 +56,22 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
+def _naming_ours(init: Callable[P, None]) -> Callable[P, None]:
+    """Let it raise InvalidOption for an argument that another queue's class has, with our word for it."""
+    known = {"name", "url", *(getattr(init, "__kwdefaults__", None) or {})}
+
+    @wraps(init)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> None:
+        if unknown := kwargs.keys() - known:
+            from streamq.migration_hints import setting_hint  # noqa: PLC0415 - for a mistake only
+
+            if (hint := setting_hint(unknown)) is not None:
+                raise InvalidOption(hint)
+        init(*args, **kwargs)
+
+    return checked
+
+
 class StreamQ(Registrar, HookDecorators, QueueAccess):
     """An app: its task types, and its queue on the server.
 
@@ -81,16 +98,7 @@ class StreamQ(Registrar, HookDecorators, QueueAccess):
     Nothing connects before the first call. Safe to share between threads and event loops, and across a fork.
     """
 
-    if not TYPE_CHECKING:  # a checker knows the arguments from __init__
-
-        def __new__(cls, *_args: object, **settings: object) -> Self:
-            """Raise InvalidOption for an argument that another queue's class has, with our word."""
-            if unknown := settings.keys() - {"name", "url"} - (cls.__init__.__kwdefaults__ or {}).keys():
-                from streamq.migration_hints import check_settings  # noqa: PLC0415 - for a mistake only
-
-                check_settings(unknown)
-            return super().__new__(cls)
-
+    @_naming_ours
     def __init__(  # noqa: PLR0913 - one for each setting
         self,
         name: str,
