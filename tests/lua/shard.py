@@ -120,6 +120,7 @@ class Shard:
         while moved < number:
             moved += self.promote().moved
             assert time.monotonic() < deadline, f"only {moved} of {number} became due"
+            time.sleep(0.005)
 
     def locate(self, local: str) -> Located:
         return self.run(locate(self.t, local))

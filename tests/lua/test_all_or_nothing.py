@@ -551,12 +551,16 @@ def harm(shard: Shard, key: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_key_of_the_wrong_kind_leaves_all_or_nothing(name: str, transport: SyncTransport) -> None:
+def test_a_key_of_the_wrong_kind_leaves_all_or_nothing(
+    name: str, transport: SyncTransport, request: pytest.FixtureRequest
+) -> None:
+    """On Valkey each key is of each wrong kind in turn; on Redis, which the same scripts meet, of one."""
     half_done: list[str] = []
     refused = went_through = 0
     number = len(ALL[name](Shard(transport)).keys)
+    kinds, each = list(KINDS), "valkey" in request.node.callspec.id
     for n in range(number):
-        for kind in KINDS:
+        for kind in kinds if each else [kinds[n % len(kinds)], kinds[(n + 1) % len(kinds)]]:
             transport.run(Call(None, (), ("FLUSHALL",), lambda r: r))
             shard = Shard(transport)
             call = ALL[name](shard)

@@ -134,6 +134,9 @@ class StepFuzz:
             self.take()
         if self.chance.random() < 0.3 and known.memos[name][:1] == b"+":
             assert self._take(held, name, signal, FAR) == Taken(known.memos[name][1:])
+        if self.chance.random() < 0.5 and known.memos[name] == b"!":
+            self._signal(held.local, signal)
+            assert self._take(held, name, signal, FAR) == Taken(late=True), "what came too late was taken"
 
     def _take(self, held: Delivery, name: str, signal: str, timeout_ms: int) -> Taken:
         call = signal_calls.take(self.shard.t, "c", held.place, held.local, name, signal, timeout_ms)

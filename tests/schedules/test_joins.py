@@ -107,7 +107,7 @@ def test_run_now_and_backfill_of_a_type_with_lanes_wait_for_their_lane(app: Stre
     [lane] = app.inspector.lanes("report")
     assert (lane.lane, lane.parked) == ("acme", app.inspector.type_stats("report").parked)
     app.schedules.put("nightly", Every("1h"), sync.bind())
-    with pytest.raises(UsageError, match="its runs have one unique key"):
+    with pytest.raises(UsageError, match="its runs share one unique key"):
         app.schedules.backfill("nightly", today - timedelta(hours=4), today)
     app.schedules.put("nightly", Every("1h"), sync.options(unique=False).bind())
     assert app.schedules.backfill("nightly", today - timedelta(hours=4), today) in (4, 5)
