@@ -26,18 +26,18 @@ async def events(waiting: Waiting, app: str, task: TaskId, after: str) -> AsyncG
     turn: asyncio.Future[bool] | None = None
     try:
         for polls in range(1 << 62):
-            over = ended.done()
+            end = ended.result() if ended.done() else None  # raises if the server is unreachable
             for row in await _read(waiting, keys, local, after):
                 after = row.id
                 event = event_of(row, app, task)
                 if event is not None:
                     yield event
-            if over:
-                break
+            if end is not None:
+                yield _end(end)
+                return
             turn = turn or asyncio.ensure_future(waiter.wait(waiting.pause_after(polls)))
             await asyncio.wait((turn, ended), return_when=asyncio.FIRST_COMPLETED)
             turn = None if turn.done() else turn
-        yield _end(ended.result())
     finally:
         waiting.listener.leave(waiter)
         for one in (ended, turn):

@@ -41,6 +41,8 @@ POLLS: Final = 200
 """Looks a second of all waits together, in that case."""
 SURROUNDINGS: Final = 1.0
 """Seconds that reading the reasons of a wait may take, and for which they are reused."""
+MOMENT: Final = 0.01
+"""The shortest patience of a look, in seconds."""
 GRACE: Final = 0.25
 """Seconds beyond its deadline that a wait may take to find out what it waits for."""
 
@@ -124,8 +126,12 @@ class Waiting:
 
         Raises RedisErrors; RedisUnavailable if the state is unknown at the deadline.
         """
+        patience = self._patience if self._patience > 0 else self._transport.reply_timeout
+        until = time.monotonic() + patience if deadline is None else deadline
         if seen is None:
-            seen = await self._look_now(keys, local, deadline)
+            seen = await self._look_now(keys, local, until)
+        if seen is None and deadline is None:
+            [seen] = await self.ask(keys.shard, [locate(keys, local)], max(MOMENT, until - time.monotonic()))
         if seen is not None and seen.state not in LIVING:
             return seen
         wait = _Wait(self, keys, local, deadline, seen)
@@ -137,14 +143,14 @@ class Waiting:
                 raise self._no_answer() from None
             return wait.located
 
-    async def _look_now(self, keys: TypeKeys, local: str, deadline: float | None) -> Located | None:
+    async def _look_now(self, keys: TypeKeys, local: str, until: float) -> Located | None:
         """Return the task's state if it can be asked at once and is answered: many tasks have ended by
         then."""
         batcher = self._batcher(keys.shard)
         if not batcher.free:
             return None
-        patience = self._patience if deadline is None else max(0.01, deadline - time.monotonic())
         try:
+            patience = max(MOMENT, until - time.monotonic())
             found: Located = await batcher.ask_now(locate(keys, local), patience)
         except RedisUnavailable:
             return None

@@ -85,6 +85,29 @@ async def test_a_result_of_a_frozen_server_ends_in_its_time(
         )
 
 
+@pytest.mark.parametrize("ask", ["result", "events"])
+@pytest.mark.parametrize("way", ["sync", "async"])
+async def test_a_wait_without_a_time_needs_an_answer_at_first(
+    own: EmbeddedServer, way: str, ask: str
+) -> None:
+    """Within the patience; an outage that comes later is waited for."""
+    handle = StreamQ("shop", own.url, patience=0.5).send("email", {})
+    await handle.astatus()
+
+    async def watch() -> None:
+        async for _ in handle.events():
+            pass
+
+    asks: dict[str, Callable[[], Any]] = {
+        "sync result": lambda: asyncio.to_thread(handle.result),
+        "async result": handle.aresult,
+        "sync events": lambda: asyncio.to_thread(list, handle.events()),
+        "async events": watch,
+    }
+    with frozen(own), timed(), pytest.raises(RedisUnavailable):
+        await asks[f"{way} {ask}"]()
+
+
 @pytest.mark.parametrize("way", ["sync", "async"])
 async def test_a_result_outlives_an_outage_that_is_longer_than_the_patience(proxy: Proxy, way: str) -> None:
     app = StreamQ("shop", proxy.url, patience=0.3)
