@@ -117,7 +117,8 @@ def may_read(t: TypeKeys, consumer: str) -> Call[bool]:
 
 
 def rights(t: TypeKeys, commands: Sequence[str]) -> Call[list[str]]:
-    """Return which of these commands, each as its words, the user may not send. None of them is sent."""
+    """Return which of these commands, each as its words, the user may not send; with a `?` in front those
+    that the server does not have. None of them is sent."""
     return build("rights", commands, lambda reply: list(map(text, reply)), key=t.normal)
 
 

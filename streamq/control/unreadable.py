@@ -13,6 +13,7 @@ from streamq.calls.call import Call, R
 from streamq.errors import RedisError, ServerError
 from streamq.flow import Flow, ask
 from streamq.keys import VALUES
+from streamq.transport.faults import NO_COMMAND
 
 _OF_DATA: Final = ("WRONGTYPE", "script:", "user_script", "@user_function")
 """In the server's error texts if the fault is in stored data, not in the server or the user's rights."""
@@ -56,7 +57,8 @@ def whole(call: Call[R], what: str) -> Flow[R]:
 
 def is_data_fault(error: RedisError) -> bool:
     """Return whether the fault is in stored data."""
-    return isinstance(error, ServerError) and any(word in str(error) for word in _OF_DATA)
+    said = str(error)
+    return isinstance(error, ServerError) and NO_COMMAND not in said and any(one in said for one in _OF_DATA)
 
 
 def describe_fault(keys: Sequence[str], error: RedisError) -> Flow[str]:

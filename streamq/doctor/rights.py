@@ -11,7 +11,7 @@ from streamq.doctor.check import Check, fault, ok, unknown, warning
 from streamq.doctor.needs import ROLES, Command, command_of, needed, sample
 from streamq.doctor.node import permitted
 from streamq.namespace import namespace_of
-from streamq.transport.acl_trial import refusals
+from streamq.transport.acl_trial import UNKNOWN, refusals
 from streamq.transport.sync_transport import SyncTransport
 
 
@@ -40,6 +40,11 @@ def checks(
 def _refused(
     shown: str, role: str, refused: Sequence[tuple[str, str]], rights: tuple[str, str], *, useful: bool
 ) -> Check:
+    if missing := dict.fromkeys(command_of(name) for name, why in refused if UNKNOWN in why):
+        finding = f"nobody can be {role} here: the server does not have {', '.join(missing)}"
+        return fault(
+            "rights", finding, "take rename-command out of its configuration, or leave out the proxy"
+        )
     names = list(dict.fromkeys(command_of(name) for name, why in refused if "command" in why))
     rest = [why for _, why in refused if "command" not in why]
     finding = f"{shown} cannot be {role}: no right to {', '.join(names[:8]) or rest[0]}"

@@ -7,6 +7,7 @@ rights, and the transaction is discarded.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from redis import exceptions as lib
 
@@ -14,9 +15,15 @@ from streamq.transport.faults import translate
 from streamq.transport.sync_link import SyncLink
 from streamq.transport.sync_transport import SyncTransport
 
+UNKNOWN: Final = "unknown command"
+"""In the error for a command that the server does not have."""
+_NEWER: Final = ("WAITAOF",)
+"""Commands that the oldest supported server lacks."""
+
 
 def refusals(transport: SyncTransport, commands: Sequence[Sequence[str]]) -> list[str] | None:
-    """Return the server's refusal of each command, '' if it is allowed; None if that cannot be checked.
+    """Return the server's refusal of each command, '' if it is allowed; None if that cannot be checked. An
+    unknown command is refused, except one that only newer servers have.
 
     Raises RedisErrors.
     """
@@ -40,6 +47,8 @@ def _refusal(link: SyncLink, command: Sequence[str]) -> str:
         link.ask(*command)
     except lib.NoPermissionError as error:
         return str(error)
-    except lib.ResponseError:
+    except lib.ResponseError as error:
+        if UNKNOWN in str(error) and command[0] not in _NEWER:
+            return str(error)
         return ""  # another error, such as a slot of another node: the rights were checked before that
     return ""

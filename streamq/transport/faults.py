@@ -28,6 +28,8 @@ _UNKNOWN: Final = re.compile(
     re.IGNORECASE,
 )
 """The error texts of servers and proxies that lack a command."""
+NO_COMMAND: Final = "command called from script"
+"""In the error for a command that a script needs and the server does not have."""
 _TRANSIENT: Final = (
     "LOADING", "BUSY ", "READONLY", "MASTERDOWN", "MISCONF", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS",
     "UNKILLABLE", "ERR max number of clients", "max number of clients",
@@ -177,7 +179,7 @@ def _of_reply(where: str, text: str) -> RedisError:
 
 def _missing_command(text: str) -> str | None:
     """Return what the server lacks, if that is its error: a server does not name the command of a script."""
-    if "command called from script" in text:
+    if NO_COMMAND in text:
         return "a command that streamq's scripts need"
     unknown = _UNKNOWN.search(text)
     return (

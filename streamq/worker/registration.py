@@ -59,6 +59,7 @@ class Registration:
         return None
 
     async def _announce(self) -> AppRecord:
+        await self._check_rights(0)
         record: AppRecord | None = None
         announce = producer_calls.announce(self._registry.name, self._registry.shards)
         with self._tolerate_bad_data(announce.keys, "the number of shards is the one in the app's code"):
@@ -66,7 +67,8 @@ class Registration:
         if record is None:
             record = AppRecord(self._registry.shards, self._registry.shards)
         for shard in range(record.known):
-            await self._check_rights(shard)
+            if shard > 0:
+                await self._check_rights(shard)
             await self._register_all(shard)
         await self._warn_of_strayed(record)
         await self._declare()
@@ -78,8 +80,9 @@ class Registration:
         return record
 
     async def _check_rights(self, shard: int) -> None:
-        """Raise AuthenticationFailed if the Redis user lacks a right that a worker needs. Without this check
-        that would only show when an outcome cannot be stored."""
+        """Raise AuthenticationFailed if the Redis user lacks a right that a worker needs, or ServerError if
+        the server lacks the command. Without this check that would only show when an outcome cannot be
+        stored."""
         app, first = self._registry.name, self._types[0]
         commands = {" ".join(needs.sample(name, app, shard, first)): name for name in needs.essential()}
         try:
@@ -88,6 +91,12 @@ class Registration:
             )
         except ServerError:
             return  # the server cannot check rights
+        if missing := dict.fromkeys(one.split()[0][1:] for one in refused if one.startswith("?")):
+            raise ServerError(
+                f"{self._transport.address} cannot run the tasks of app {app!r}: it does not have "
+                f"{', '.join(missing)}: renamed or disabled there, or rejected by a proxy in between. "
+                "Connect to the server itself, and take rename-command out of its configuration"
+            )
         if refused:
             lacking = dict.fromkeys(needs.command_of(commands[one]) for one in refused)
             grants = " ".join(f"+{one.lower().replace(' ', '|')}" for one in lacking)

@@ -232,11 +232,18 @@ def without_client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[s
             )
             yield server.url.replace("//", "//w:w@")
         return
+    with renaming(tmp_path, "CLIENT", "INFO") as url:
+        yield url
+
+
+@contextmanager
+def renaming(folder: Path, *commands: str) -> Iterator[str]:
+    """Run a server without these commands."""
     if REDIS is None:
         pytest.skip("no redis-server on the PATH")
     port = free_port()
-    renamed = ["--rename-command", "CLIENT", "", "--rename-command", "INFO", ""]
-    started = [REDIS, "--port", str(port), "--save", "", "--dir", str(tmp_path), *renamed]
+    renamed = [word for one in commands for word in ("--rename-command", one, "")]
+    started = [REDIS, "--port", str(port), "--save", "", "--dir", str(folder), *renamed]
     with subprocess.Popen(started, stdout=subprocess.DEVNULL) as process:
         try:
             wait_until(lambda: listens(port))
@@ -249,6 +256,26 @@ def listens(port: int) -> bool:
     with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
         return True
     return False
+
+
+async def test_a_command_that_is_renamed_away_is_no_right(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Directly, in a script that begins the worker, and in one that it needs later."""
+    with renaming(tmp_path, "TIME", "XADD", "XREADGROUP") as url:
+        app = StreamQ("shop", url)
+
+        @app.task
+        async def work() -> None: ...
+
+        with pytest.raises(ServerError, match=r"does not have (\w+(, |: )){3}renamed or disabled"):
+            await asyncio.wait_for(Worker(app).run(), 20)
+        assert "stored.unreadable" not in "".join(capsys.readouterr())
+    with renaming(tmp_path, "XADD") as url:
+        await asyncio.to_thread(main, ["doctor", "--url", url, "--app", "shop"])
+    said = capsys.readouterr().out
+    assert "nobody can be worker here: the server does not have XADD" in said
+    assert "SETUSER" not in said
 
 
 async def test_tasks_run_where_there_is_no_client(without_client: str) -> None:
