@@ -45,13 +45,19 @@ class Logger(Protocol):
 
 
 def get_logger(**bound: object) -> Logger:
-    """Return streamq's logger. structlog is imported on first use, not by a producer that never logs."""
+    """Return streamq's logger; in a program that has not configured structlog, one of warnings and errors on
+    stderr. structlog is imported on first use, not by a producer that never logs."""
     if _PLAIN:
         return _PLAIN[0].bind(bound)
     import structlog  # noqa: PLC0415
 
-    logger: Logger = structlog.get_logger("streamq", **bound)
-    return logger
+    if _SETTINGS or structlog.is_configured():
+        logger: Logger = structlog.get_logger("streamq", **bound)
+        return logger
+    quiet = structlog.make_filtering_bound_logger(logging.WARNING)
+    printer = structlog.PrintLogger(cast("TextIO", _Stderr()))
+    unconfigured: Logger = structlog.wrap_logger(printer, wrapper_class=quiet, **bound)
+    return unconfigured
 
 
 def configure(level: str = "info", form: str = "auto") -> None:

@@ -7,8 +7,10 @@ import signal
 from collections.abc import AsyncIterator
 
 import pytest
+import structlog
 
-from streamq import InvalidOption, LifespanFailed, StreamQ, UsageError
+from streamq import InvalidOption, LifespanFailed, StreamQ, TaskDead, UsageError
+from streamq.telemetry import logs
 from tests.running import clean, until
 
 
@@ -29,6 +31,29 @@ async def test_it_takes_tasks_in_the_block_and_has_drained_after_it(url: str) ->
         assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == handlers
     assert await handle.aresult(1) == "done"
     assert app.inspector.workers() == []
+    clean(app)
+
+
+async def test_a_program_that_configures_no_logging_reads_only_warnings_and_errors(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On stderr: what it prints itself may be for a program."""
+    app = StreamQ("shop", url)
+    monkeypatch.setattr(logs, "_SETTINGS", [])
+    monkeypatch.setattr(structlog, "is_configured", lambda: False)
+
+    @app.task(max_attempts=1)
+    async def work(n: int) -> float:
+        return 1 / n
+
+    async with app.run_worker():
+        assert await (await work.aenqueue(1)).aresult(10) == 1
+        with pytest.raises(TaskDead):
+            await (await work.aenqueue(0)).aresult(10)
+    told, errors = capsys.readouterr()
+    assert not told
+    assert "task.dead" in errors
+    assert not [word for word in ("debug", "info") if f"[{word}" in errors]
     clean(app)
 
 
