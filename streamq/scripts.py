@@ -202,7 +202,17 @@ def assembled(text: str) -> str:
     if keys != own:  # the header that is sent names all of them
         head = re.sub(r"^-- KEYS.*$", f"-- KEYS {' '.join(keys)}", head, count=1, flags=re.MULTILINE)
     bound, guard = _bound(keys, args), guards.guard(header["name"], keys, head, args)
-    return f"{head}{bound}{guard}{shared}{body}"
+    rest = f"{guard}{shared}{body}"
+    return head + bound + (_enclosed(rest) if _TWIN.fullmatch(text, header.end()) else rest)
+
+
+def _enclosed(text: str) -> str:
+    """Return a text as a function that is called at once.
+
+    A function that is created costs a search of its names among the locals that other functions use already,
+    but only in the function around it. A rich script creates some 130 functions, and nearly all use the bound names.
+    """
+    return f"return (function()\n{text}end)()\n"
 
 
 def _body(header: re.Match[str], body: str) -> str:
