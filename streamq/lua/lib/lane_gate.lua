@@ -20,7 +20,9 @@ local function lane_gate()
   local b = lane_rules()
   local now_ms, now, whole, record, ready_at, used, room = b.now_ms, b.now, b.whole, b.record, b.ready_at, b.used, b.room
   local g, budget, more, started, earliest = {}, STEPS, false, false, nil
-  local turning, timed = redis.call('ZCARD', turns), redis.call('ZCARD', ripe)
+  -- Nearly always nobody waits, and all three are empty.
+  local waiting = redis.call('EXISTS', turns, ripe, lanes) > 0
+  local turning, timed = waiting and redis.call('ZCARD', turns) or 0, waiting and redis.call('ZCARD', ripe) or 0
   local touched, listed, doorbell_there, died = {}, {}, nil, 0
   local into, endless = {h = high, n = normal, l = low}, whole.room == math.huge
 
@@ -59,7 +61,7 @@ local function lane_gate()
   end
 
   -- Return the first row of a lane; false if it has none.
-  local rows_there = redis.call('EXISTS', lanes) == 1
+  local rows_there = waiting and redis.call('EXISTS', lanes) == 1
   local function head_of(lane, r)
     if not rows_there then return false end
     while r.head == nil do
