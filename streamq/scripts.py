@@ -7,7 +7,7 @@ code lists keys by position; other keys come first, and are passed by name.
 
 The loader binds the names as Lua locals, puts the guard behind them (see `guards`), then the parts of
 `lua/lib` that the line `-- USES …` names, then the body. Parts that few calls need stand where the body has
-such a line. Does no I/O but read its own package's files.
+such a line, or are created by a call of the function that a line `-- LATER <function> …` of the body names. Does no I/O but read its own package's files.
 
 A script that runs for every task has a *rich* twin for tasks that take part in more than their stream, such
 as limits by key: a file with a header of its own, more KEYS and more parts, whose body is the line
@@ -40,6 +40,9 @@ _HEADER: Final = re.compile(
 _TWIN: Final = re.compile(r"-- BODY ([a-z_]+)\n")
 _RICH: Final = re.compile(r"^( *)--rich (.*\n)", re.MULTILINE)
 _LEAN: Final = re.compile(r"^( *)--lean (.*\n)", re.MULTILINE)
+_LATER: Final = re.compile(r"^ *-- LATER ([a-z_]+) ([a-z_ ]+)\n", re.MULTILINE)
+_LOCAL: Final = re.compile(r"^local (?P<function>function )?(?P<names>\w+(?:, \w+)*)(?P<value> =)?", re.MULTILINE)
+_COMMENT: Final = re.compile(r"--.*")
 _LUA: Final = frozenset((
     "and", "break", "do", "else", "elseif", "end", "false", "for", "function", "if", "in", "local", "nil",
     "not", "or", "repeat", "return", "then", "true", "until", "while", "cjson", "cmsgpack", "error",
@@ -195,6 +198,7 @@ def assembled(text: str) -> str:
     body = _body(header, text[header.end() :])
     if "-- USES " in body:
         body = re.sub(r"^ *-- USES ([a-z_ ]+)\n", partial(_placed, parts), body, flags=re.MULTILINE)
+    names, body = _postponed(parts, shared, body)
     own, args = _named(header)
     keys = _with_those_of(parts, own)
     _check(header["name"], keys, args, parts)
@@ -202,7 +206,17 @@ def assembled(text: str) -> str:
     if keys != own:  # the header that is sent names all of them
         head = re.sub(r"^-- KEYS.*$", f"-- KEYS {' '.join(keys)}", head, count=1, flags=re.MULTILINE)
     bound, guard = _bound(keys, args), guards.guard(header["name"], keys, head, args)
-    return f"{head}{bound}{guard}{shared}{body}"
+    rest = f"{guard}{names}{shared}{body}"
+    return head + bound + (_enclosed(rest) if _TWIN.fullmatch(text, header.end()) else rest)
+
+
+def _enclosed(text: str) -> str:
+    """Return a text as a function that is called at once.
+
+    A function that is created costs a search of its names among the locals that other functions use already,
+    but only in the function around it. A rich script creates some 130 functions, and nearly all use the bound names.
+    """
+    return f"return (function()\n{text}end)()\n"
 
 
 def _body(header: re.Match[str], body: str) -> str:
@@ -226,11 +240,38 @@ def _covers(rich: re.Match[str], plain: re.Match[str]) -> bool:
     return set(keys) >= set(plain_keys) and args == plain_args and uses >= plain_uses
 
 
-def _placed(parts: dict[str, _Part], line: re.Match[str]) -> str:
+def _placed(parts: dict[str, _Part], line: re.Match[str] | str) -> str:
     """Return the parts that a line of the body names, without those that precede it."""
     before = set(parts)
-    _parts(line[1].split(), parts)
+    _parts((line if isinstance(line, str) else line[1]).split(), parts)
     return "".join(part.text for name, part in parts.items() if name not in before)
+
+
+def _postponed(parts: dict[str, _Part], shared: str, body: str) -> tuple[str, str]:
+    """Return the names of what is created later, declared, and the body with the functions that create it."""
+    outside, names = _COMMENT.sub("", shared + _LATER.sub("", body)), list[str]()
+
+    def create(line: re.Match[str]) -> str:
+        text = _placed(parts, line[2])
+        own = [name for found in _LOCAL.finditer(text) for name in found["names"].split(", ")]
+        seen = [name for name in own if re.search(rf"\b{name}\b", outside)]
+        made = f"{line[1]}_made"
+        names.extend((line[1], made, *seen))
+        once = f"if {made} then return end\n{made} = true\n"
+        return f"function {line[1]}()\n{once}{_LOCAL.sub(partial(_assigned, seen), text)}end\n"
+
+    body = _LATER.sub(create, body)
+    return (f"local {', '.join(names)}\n" if names else ""), body
+
+
+def _assigned(seen: Sequence[str], found: re.Match[str]) -> str:
+    """Return the start of a definition of names that are declared already, where others see them."""
+    names = found["names"].split(", ")
+    if not any(name in seen for name in names):
+        return found[0]
+    if len(names) > 1 or not (found["function"] or found["value"]):
+        raise ValueError(f"{names[0]} is seen by other parts: define it alone, with a value")
+    return found[0].removeprefix("local ")
 
 
 def _named(header: re.Match[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

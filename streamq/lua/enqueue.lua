@@ -134,8 +134,7 @@ local bad = uncountable('sequence')
   or wrong(rate, 'list', redis.pcall('LLEN', rate))
   or wrong(expiring, 'sorted set', redis.pcall('ZCARD', expiring))
 for m = first_key, #KEYS do bad = bad or wrong(KEYS[m], 'string', redis.pcall('GET', KEYS[m])) end
---rich for _, key in ipairs({unique, after, index, cancels}) do bad = bad or wrong(key, 'hash', redis.pcall('HEXISTS', key, '')) end
---rich bad = bad or lane_probe(wrong) or uncountable('joined', 'replaced', 'superseded')
+--rich bad = bad or lane_probe(wrong)
 --rich if backlog and backlog > 1e14 then backlog = nil end  -- no limit: see TaskOptions.policy
 if bad then return bad end
 if backlog then
@@ -183,15 +182,14 @@ local function accept(letter, due, fields, expires)
   return id
 end
 
---rich local unique_read, judged, unique_lock
 --rich local function tell(letter, id) if doorbell then ring(letter, id) end end
+--rich local unique_read, judged, unique_lock, unique_parts
 -- Read the task at n; nil if it is malformed.
 local function read()
   -- The pattern would try every split of a long run of digits: a valid head is shorter than 64 characters.
   local head = ARGV[n] and #ARGV[n] < 64 and ARGV[n] or ''
-  --rich local joins
-  --rich head, joins = string.gsub(head, '%*$', '')
-  local letter, sign, ms, count, window = string.match(head, '^([hnl])([+@]?)(%d*)/?(%d*)#?(%d*)$')
+  --lean local letter, sign, ms, count, window = string.match(head, '^([hnl])([+@]?)(%d*)/?(%d*)#?(%d*)$')
+  --rich local letter, sign, ms, count, window, joins = string.match(head, '^([hnl])([+@]?)(%d*)/?(%d*)#?(%d*)(%*?)$')
   local task = {letter = letter, due = tonumber(ms), fields = {'p', ARGV[n + 1]}, window = window}
   if not letter or #task.fields < 2 or (sign ~= '') ~= (task.due ~= nil) or #ms > 15 then return nil end
   if sign == '+' then task.due = now + task.due end
@@ -216,14 +214,15 @@ local function read()
     n = n + 1
     if not task.digest or #window > 15 or tonumber(window) == 0 then return nil end
   end
-  --rich if joins == 1 then
+  --rich if joins == '*' then
   --rich   local good, asked = pcall(cjson.decode, ARGV[n] or '')
   --rich   n = n + 1
   --rich   if not good or type(asked) ~= 'table' then return nil end
   --rich   if not lane_good(asked) then return nil end
   --rich   if kept.held then without_held(kept, asked, task.fields) end
   --rich   task.joins, task.claims = asked, {}
-  --rich   if not unique_read(task) or not blob_read(task) then return nil end
+  --rich   if not unique_read and (asked.unique or asked.trailing ~= nil) then unique_parts() end
+  --rich   if unique_read and not unique_read(task) or asked.blob ~= nil and not blob_read(task) then return nil end
   --rich   if task.claims[1] then
   --rich     table.insert(task.fields, 'c')
   --rich     table.insert(task.fields, cmsgpack.pack(task.claims))
@@ -242,7 +241,12 @@ local function first_of(record, digest)
   return string.sub(first, 1, 16) == digest and '=' .. local_id or '!conflict:' .. string.sub(first, 17)
 end
 
+--rich -- What only tasks with a unique key need: creating so many functions costs as much as ten commands.
+--rich function unique_parts()
+--rich   for _, key in ipairs({unique, after, cancels}) do bad = bad or wrong(key, 'hash', redis.pcall('HEXISTS', key, '')) end
+--rich   bad = bad or uncountable('joined', 'replaced', 'superseded')
 --rich -- USES unique_read
+--rich end
 --rich local rich = kept.unique or redis.call('HGET', policy, 'rich')
 local tasks, record = {}, first_key - 1
 while n <= #ARGV do
@@ -252,7 +256,7 @@ while n <= #ARGV do
   if task.digest then record = record + 1 end
 end
 if record ~= #KEYS then return redis.error_reply('MALFORMED keys; nothing was written') end
---rich if blob_wrong then return blob_wrong end
+--rich if bad or blob_wrong then return bad or blob_wrong end
 local gated = redis.call('HMGET', policy, 'gate', 'lane')
 local gate, argument = gated[1], gated[2]
 if not gate then gate, argument = kept.gate, kept.lane end
@@ -266,15 +270,17 @@ for number, task in ipairs(tasks) do
   if task.digest then record = record + 1 end
   --lean local answer = task.digest and first_of(KEYS[record], task.digest) or refusal()
   --rich joined = task.joins
-  --rich local answer = rich and not (joined and joined.unique ~= true) and '!unjoined' or judged(task, KEYS[record])
+  --rich local answer = rich and not (joined and joined.unique ~= true) and '!unjoined'
+  --rich if not answer and judged then answer = judged(task, KEYS[record]) end
+  --rich if not answer and not judged then answer = task.digest and first_of(KEYS[record], task.digest) or refusal() end
   if not answer then
     answer = accept(task.letter, task.due, task.fields, task.expires)
-    --rich unique_lock(task, answer)
+    --rich if unique_lock then unique_lock(task, answer) end
     if task.digest then
       redis.call('SET', KEYS[record], task.digest .. task_type .. ':' .. answer, 'PX', task.window)
     end
   end
-  --rich blob_enter(task, answer)
+  --rich if task.blob then blob_enter(task, answer) end
   answers[number] = answer
 end
 local total = accepted > 0 and redis.call('HINCRBY', counters, 'accepted', accepted)

@@ -33,7 +33,17 @@ local asked = noted and redis.call('EXISTS', cancels) == 1
 local awaited = noted and redis.call('EXISTS', waiters) == 1
 local counted, deleted, stored, earliest = {}, {}, {}, nil
 
---rich shape = follow(shape)
+--rich -- What few calls need: creating so many functions costs as much as ten commands.
+--rich -- LATER follow_parts follow
+--rich -- LATER claims_parts blob_claim memo_claimed suspended continued unique_enter unique_lost flow_claim
+--rich setmetatable(release, {__index = function(_, kind)
+--rich   claims_parts()
+--rich   return rawget(release, kind)
+--rich end})
+--rich if string.find(shape, ' ', 1, true) then
+--rich   follow_parts()
+--rich   shape = follow(shape)
+--rich end
 local h, n_, l, s, rest = string.match(shape, '^(%d+),(%d+),(%d+),(%d+)(.*)$')
 local sizes = {tonumber(h), tonumber(n_), tonumber(l), tonumber(s)}
 local all = sizes[1] + sizes[2] + sizes[3] + sizes[4]
@@ -93,10 +103,11 @@ if items or noted then
     look(key, 'sorted set', redis.pcall('ZCARD', key))
   end
 end
---rich lane_probe(look)
+--rich lane_probe(look, items or noted)
 if bad then return bad end
 --rich local besides, unread = effects(at + plain)
---rich unread = unread or follow_read(at + plain, besides, look) or bad
+--rich if effects_follow and not follow then follow_parts() end
+--rich unread = unread or follow and follow_read(at + plain, besides, look) or bad
 --rich if unread then return unread end
 
 local now = items and clock()
@@ -160,6 +171,7 @@ if items then
   local function end_item(item, how, kept)
     finish(item.id, how, stamp, item.fields and field(item.fields, 'c'), kept)
     --rich if not item.fields or #item.fields == 0 then
+    --rich   claims_parts()
     --rich   unique_lost(item.id)
     --rich   memo_drop(item.id)
     --rich   flow_lost(item.id)
@@ -196,12 +208,13 @@ if items then
     --rich     table.insert(stored[item.node], one)
     --rich   end
     --rich end
+    --rich if children or item.blob then claims_parts() end
     --rich if item.blob then blob_of_result(item.blob) end
-    --rich flow_grew = children ~= nil
+    --rich if children then flow_grew = true end
     count('completed')
     if item.moved or noted then end_item(item, 'c', results ~= '') end
     --rich if not (item.moved or noted) then end_item(item, 'c', results ~= '') end
-    --rich flow_grew = false
+    --rich if children then flow_grew = false end
   end
 
   function ops.x(item)
@@ -231,6 +244,7 @@ if items then
   end
 
   function ops.b(item, delay, times)
+    --rich if item.suspend or item.again then claims_parts() end
     --rich if item.suspend then
     --rich   local due = suspended(item, item.suspend, now + ms_of(delay))
     --rich   local waiting = lane_again(item, item.fields, due)
@@ -273,6 +287,7 @@ if items then
     if entry then
       item.id = field(item.fields, 'i') or item.place
       item.priority = priority_of(item.letter, field(item.fields, 'q'))
+      --rich if item.steps then claims_parts() end
       --rich if item.steps then item.fields = memo_claimed(item.fields, item.id) end
     end
   end
@@ -369,16 +384,19 @@ for n = at, #ARGV, 5 do
   local op, place, id = ARGV[n], ARGV[n + 1], ARGV[n + 2]
   local item = {place = place, letter = string.sub(place, 1, 1), entry = string.sub(place, 2)}
   item.id, item.moved, item.stream = id ~= '' and id or place, id ~= '', streams[item.letter]
-  --rich op, item.hold = string.sub(op, 1, 1), besides[n].hold
-  --rich item.steps, item.suspend, item.node = besides[n].steps, besides[n].suspend, besides[n].node
-  --rich item.blob, item.again, item.tasks = besides[n].blob, besides[n].again, besides[n].tasks
-  --rich item.grow, item.expand = besides[n].grow, besides[n].expand
+  --rich local told = besides[n]
+  --rich if told ~= NO_EFFECTS then
+  --rich   op, item.hold = string.sub(op, 1, 1), told.hold
+  --rich   item.steps, item.suspend, item.node = told.steps, told.suspend, told.node
+  --rich   item.blob, item.again, item.tasks = told.blob, told.again, told.tasks
+  --rich   item.grow, item.expand = told.grow, told.expand
+  --rich end
   local ours = redis.call('XACK', item.stream, group, item.entry) == 1
   if ours then
     local quiet = string.lower(op)
     if quiet ~= op then counted.started = (counted.started or 0) + 1 end
     apply(quiet, item, ARGV[n + 3], ARGV[n + 4])
-    --rich if quiet == 'c' and besides[n].tasks then follow_noted(besides[n].tasks) end
+    --rich if quiet == 'c' and told.tasks then follow_noted(told.tasks) end
     deleted[item.stream] = deleted[item.stream] or {}
     table.insert(deleted[item.stream], item.entry)
   end
@@ -409,7 +427,7 @@ for name, value in pairs(counted) do
 end
 if #sums > 0 then redis.call('HSET', counters, unpack(sums)) end
 --rich gate_close()
---rich follow_close()
+--rich if follow then follow_close() end
 if earliest then
   local head = redis.call('ZRANGE', schedule, 0, 0, 'WITHSCORES')
   if tonumber(head[2]) >= earliest then redis.call('PUBLISH', wake, task_type) end

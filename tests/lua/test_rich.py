@@ -45,7 +45,8 @@ def test_a_plain_script_has_nothing_of_its_twin() -> None:
         assert "--rich" not in scripts.load(name).text
         assert "--rich" not in scripts.load(f"{name}_rich").text
         assert "--lean" not in scripts.load(name).text + scripts.load(f"{name}_rich").text
-        assert scripts.load(name).text.splitlines()[-1] == scripts.load(f"{name}_rich").text.splitlines()[-1]
+        *_, last, end = scripts.load(f"{name}_rich").text.splitlines()
+        assert (last, end) == (scripts.load(name).text.splitlines()[-1], "end)()")
 
 
 def test_only_the_plain_script_sends_a_task_to_its_twin() -> None:

@@ -50,9 +50,9 @@ _FAIR = ("fair with everything", "fair", "order and fair")
 _LIMITS = ("limits", "rates", "fair with everything")
 _ORDER = ("order, halt and rate", "order", "order and fair")
 _HALTING = ("order, halt and rate",)
-_DIRECT = "turning == 0 and not head_of(lane, r)"
-_TOKENS = "and ready_at(whole, cost, 0) <= now and room() > 0 then"
-_BACK = "r.held = math.max(0, before - 1)"
+_DIRECT = "turning == 0 and not (rows_there and head_of(lane, r))"
+_TOKENS = "and (not whole.interval or ready_at(whole, cost, 0) <= now) and (endless or room() > 0) then"
+_BACK = "r.held = before > 0 and before - 1 or 0"
 _TIMER = "if token > now then return set_timer('', token) end"
 _NEWCOMER = "whole.newest + 1 / whole.window"
 _HALT = "if how == 'd' and whole.halt and r.ordered and r.halt == '' then r.halt = id end"
@@ -69,10 +69,11 @@ LANE_MUTANTS: Final = [
         "if kind == 'l' then g.release(lane, item.id, nil, item.place) end",
         "", "a retry keeps its slot", _LIMITS,
     ),
-    _L(_DIRECT, "not head_of(lane, r)", "passes those in turns", _LIMITS),
+    _L(_DIRECT, "not (rows_there and head_of(lane, r))", "passes those in turns", _LIMITS),
     _L(_DIRECT, "turning == 0", "overtakes its own lane", _LIMITS + _ORDER),
-    _L(_TOKENS, "and room() > 0 then", "no token", _RATES),
-    _L(_TOKENS, "and ready_at(whole, cost, 0) <= now then", "no slot of the type", _LIMITS),
+    _L(_TOKENS, "and (endless or room() > 0) then", "no token", _RATES),
+    _L(_TOKENS, "and (not whole.interval or ready_at(whole, cost, 0) <= now) then",
+       "no slot of the type", _LIMITS),
     _L("and ready_at(r, cost, 0) <= now\n", "\n", "no token of the lane", _RATES),
     _L("while turning > 0 and room() > 0 do", "while turning > 0 do", "above the type's limit", _LIMITS),
     _L(_TIMER, "", "the type's rate is passed", _RATES),
@@ -127,10 +128,8 @@ LANE_MUTANTS: Final = [
     _L("return r.halt == '' and r.held < r.running, ready_at", "return r.halt == '', ready_at",
        "above the limit of a lane", _LIMITS + _ORDER),
     _L(" and not (due and due > now_ms)\n", "\n", "an ordered retry runs too early", _ORDER),
-    _L("math.max((due or 0) * 1000, of.held_until or 0)", "of.held_until or 0",
-       "an ordered retry is not waited for", _ORDER),
-    _L("math.max((due or 0) * 1000, of.held_until or 0)", "(due or 0) * 1000", "a lane is not held back",
-       _LIMITS),
+    _L("if due > 0 then ready = math.max(ready, due * 1000) end", "", "an ordered retry is not waited for", _ORDER),
+    _L("local ready = of.held_until or 0", "local ready = 0", "a lane is not held back", _LIMITS),
     _L("local function look_at_timers()\n    if started", "local function look_at_timers()\n    if true",
        "nobody looks at timers", _RATES),
     _L("\n    redis.call('ZREM', lanes, head.row)", "", "who was admitted waits still", _LIMITS),
@@ -157,9 +156,8 @@ LANE_MUTANTS: Final = [
        "newcomers from the past",
        _FAIR),
     # Order and fences.
-    _L("whole.order and lane ~= NO_LANE", "whole.order", "what has no lane is in order", _ORDER),
-    _L("if lane == NO_LANE then ruled(r, lane) else", "if false then else", "what has no lane is limited",
-       _LIMITS),
+    _L("r.ordered = whole.order and named", "r.ordered = whole.order", "what has no lane is in order", _ORDER),
+    _L("named and of_lanes or no_rules", "of_lanes", "what has no lane is limited", _LIMITS),
     _L("if whole.order then fields = changed(fields, {g = string.format('%.0f', next_number())}) end",
        "if whole.order then fields = changed(fields, {g = string.format('%.0f', next_number() * 0 + 1)}) end",
        "a fence stands", _ORDER),

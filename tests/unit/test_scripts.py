@@ -192,6 +192,20 @@ def test_parts_that_few_calls_need_stand_where_the_body_names_them() -> None:
     assert scripts.parse("x", made).keys == ("schedule", "doorbell", "ready", "bell")
 
 
+def test_parts_that_few_calls_need_are_created_by_the_function_that_the_body_names() -> None:
+    text = text_of(given="schedule") + "-- LATER bells ring\nbells()\nring(schedule)\n"
+    made = scripts.assembled(text)
+    assert "local bells, bells_made, ring\n" in made  # the clock is for the ring only
+    assert made.index("function bells()\n") < made.index("\nlocal function clock(") < made.index("\nfunction ring(")
+    assert scripts.parse("x", made).keys == ("schedule", "doorbell", "ready", "bell")
+
+
+def test_a_name_that_others_see_is_defined_alone_where_it_is_created_later() -> None:
+    text = text_of(given="schedule", args="task_type wake") + "-- LATER later unique_free\nrelease.u(unique_enters)\n"
+    with pytest.raises(ValueError, match="unique_enters is seen by other parts: define it alone, with a value"):
+        scripts.assembled(text)
+
+
 def test_scripts_touch_no_key_that_is_not_declared() -> None:
     """A key is either in KEYS or nowhere: no script spells or builds one."""
     for name in scripts.names():

@@ -1,11 +1,8 @@
 -- continued(item, payload, told): the fields of a task that goes on as a new run: with other arguments, no attempts, failures
 -- or memos of steps. It stays the same task: id, lane, lock, flow and mailbox are its own. told: the version of the payload, a
 -- space, the lifetime (ms from when it is due) or nothing, a space, the options of the call or nothing. due: in ms.
--- continued_told(told): whether this can be read.
--- USES blob_claim changed field memo_drop
+-- USES blob_claim changed effects field memo_drop
 -- KEYS expiring
-local function continued_told(told) return string.match(told, '^(%d+) (%d*) (.*)$') end
-
 local function continued_claims(item)
   local packed, kept = field(item.fields, 'c'), {}
   local good, claims = pcall(cmsgpack.unpack, packed or '\144')

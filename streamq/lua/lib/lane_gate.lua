@@ -20,15 +20,16 @@ local function lane_gate()
   local b = lane_rules()
   local now_ms, now, whole, record, ready_at, used, room = b.now_ms, b.now, b.whole, b.record, b.ready_at, b.used, b.room
   local g, budget, more, started, earliest = {}, STEPS, false, false, nil
-  local turning, timed = redis.call('ZCARD', turns), redis.call('ZCARD', ripe)
+  -- Nearly always nobody waits, and all three are empty.
+  local waiting = redis.call('EXISTS', turns, ripe, lanes) > 0
+  local turning, timed = waiting and redis.call('ZCARD', turns) or 0, waiting and redis.call('ZCARD', ripe) or 0
   local touched, listed, doorbell_there, died = {}, {}, nil, 0
-  local into = {h = high, n = normal, l = low}
+  local into, endless = {h = high, n = normal, l = low}, whole.room == math.huge
 
   -- tostring() gives 14 digits; times and scores have more.
   local function exact(value) return string.format('%.17g', value) end
 
   local function spend(of, cost)
-    if not of.interval then return end
     -- A forced task could go beyond the burst: that is not carried over.
     of.tat = math.min(math.max(of.tat, now) + math.min(cost, of.burst) * of.interval, now + of.burst * of.interval)
   end
@@ -60,7 +61,7 @@ local function lane_gate()
   end
 
   -- Return the first row of a lane; false if it has none.
-  local rows_there = redis.call('EXISTS', lanes) == 1
+  local rows_there = waiting and redis.call('EXISTS', lanes) == 1
   local function head_of(lane, r)
     if not rows_there then return false end
     while r.head == nil do
@@ -142,7 +143,7 @@ local function lane_gate()
   -- Correct a running recount after an entry that holds a slot was added (by 1) or removed (by -1) at a place that the
   -- recount has already passed.
   local function tally(r, place, by)
-    if b.counting and lane_passed(b.counting, place) then r.counted = math.max(0, r.counted + by) end
+    if lane_passed(b.counting, place) then r.counted = math.max(0, r.counted + by) end
   end
 
   -- Append a task that holds a slot to its stream; return its place. In an ordered lane it carries a fence, a number that
@@ -154,15 +155,15 @@ local function lane_gate()
     if doorbell_there == nil then doorbell_there = redis.call('EXISTS', doorbell) == 1 end
     if doorbell_there then ring(into[letter]) end
     entry = letter .. entry
-    tally(record(lane), entry, 1)
+    if b.counting then tally(record(lane), entry, 1) end
     return entry
   end
 
   local function charge(r, cost, score)
     r.held = r.held + 1
     if b.entries then b.entries = b.entries + 1 end
-    spend(r, cost)
-    spend(whole, cost)
+    if r.interval then spend(r, cost) end
+    if whole.interval then spend(whole, cost) end
     if not whole.fair then return end
     whole.virtual = math.max(whole.virtual, score)
     r.finish = score + cost / r.weight
@@ -218,10 +219,10 @@ local function lane_gate()
     look_at_timers()
     local r = record(lane)
     number = number and tonumber(number) > 0 and tonumber(number) or next_number()
-    cost = math.max(1, math.min(tonumber(cost) or 1, 999999999))
-    local direct = turning == 0 and not head_of(lane, r) and not (due and due > now_ms)
+    cost = cost and math.max(1, math.min(tonumber(cost) or 1, 999999999)) or 1
+    local direct = turning == 0 and not (rows_there and head_of(lane, r)) and not (due and due > now_ms)
     if direct and r.halt == '' and r.held < r.running and ready_at(r, cost, 0) <= now
-      and ready_at(whole, cost, 0) <= now and room() > 0 then
+      and (not whole.interval or ready_at(whole, cost, 0) <= now) and (endless or room() > 0) then
       charge(r, cost, math.max(r.finish, whole.virtual))
       local place = enter(letter, fields, number, lane)
       if id then redis.call('HSET', index, id, place) end
@@ -234,15 +235,16 @@ local function lane_gate()
   -- Give back the slot of an entry that is gone. With on_dead="halt", the first dead letter halts its ordered lane.
   function g.release(lane, id, how, place)
     local r = record(lane)
-    tally(r, place, -1)
+    if b.counting then tally(r, place, -1) end
     local before = r.held
-    r.held = math.max(0, before - 1)
+    r.held = before > 0 and before - 1 or 0
     if how == 'd' and whole.halt and r.ordered and r.halt == '' then r.halt = id end
     if r.held == 0 or before >= r.running then g.touch(lane) end
   end
 
   -- Correct a running recount after an entry that holds a slot, or a row of the schedule, moved to the end of a stream.
   function g.moved(lane, place, letter)
+    if not b.counting then return end
     tally(record(lane), place, -1)
     tally(record(lane), letter, 1)
   end
@@ -334,9 +336,9 @@ local function lane_gate()
   local function text_of(value, from) return value > from and exact(value) or '' end
 
   local written, void = {}, {}
-  local function keep(lane, text)
-    if text ~= '' and not string.find(text, '[^;]') then text = '' end
-    if text == b.kept[lane] then return end
+  local kept = b.kept
+  local function put(lane, text)
+    if text == kept[lane] then return end
     if text == '' then
       void[#void + 1] = lane
     else
@@ -344,6 +346,8 @@ local function lane_gate()
       written[#written + 1] = text
     end
   end
+
+  local function keep(lane, text) put(lane, string.find(text, '[^;]') and text or '') end
 
   local function flush()
     for n = 1, #written, 1000 do redis.call('HSET', slots, unpack(written, n, math.min(n + 999, #written))) end
@@ -355,9 +359,10 @@ local function lane_gate()
   end
 
   local function save()
+    local counting = b.counting
     for lane, r in pairs(b.records) do
-      if r.tat <= now and r.finish <= 0 and r.held_until <= now and r.halt == '' and not b.counting then
-        keep(lane, r.held > 0 and r.held .. ';;;;' or '')  -- nearly all: slots and nothing else
+      if r.tat <= now and r.finish <= 0 and r.held_until <= now and r.halt == '' and not counting then
+        put(lane, r.held > 0 and r.held .. ';;;;' or '')  -- nearly all: slots and nothing else
       else
         keep(lane, table.concat({
           text_of(r.held, 0), text_of(r.tat, now), text_of(r.finish, 0), text_of(r.held_until, now), r.halt, counted_of(r)}, ';'))

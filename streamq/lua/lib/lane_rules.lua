@@ -76,26 +76,32 @@ local function lane_rules()
     return stamp == b.counting.stamp and sound(number, 0) or 0
   end
 
+  -- Return a lane's record with its rules. Nearly every lane has slots and nothing else, or has no record.
+  local function read_record(lane, text, by)
+    local held = text == '' and 0 or tonumber(string.match(text, '^(%d+);;;;$'))
+    if held and held < 1e16 and not overruled then
+      return {
+        held = held, tat = 0, finish = 0, held_until = 0, halt = '', running = by.running, interval = by.interval,
+        burst = by.burst, weight = by.weight}
+    end
+    local tat, finish, until_, halt
+    held, tat, finish, until_, halt = string.match(text, '^([^;]*);([^;]*);([^;]*);([^;]*);([^;]*)')
+    if not held then return ruled({held = 0, tat = 0, finish = 0, held_until = 0, halt = ''}, lane, by) end  -- not ours
+    return ruled({
+      held = sound(held, 0) or 0, tat = sound(tat, 0) or 0, finish = sound(finish, 0) or 0,
+      held_until = sound(until_, 0) or 0, halt = halt}, lane, by)
+  end
+
   local function record(lane)
     local r = records[lane]
     if r then return r end
     local text = redis.call('HGET', slots, lane) or ''
+    local named = lane ~= NO_LANE
     kept[lane] = text
-    local held, tat, finish, until_, halt, tallies
-    if text ~= '' then  -- an idle lane has no record
-      held, tat, finish, until_, halt, tallies = string.match(text, '^([^;]*);([^;]*);([^;]*);([^;]*);([^;]*);?(.*)$')
-    end
-    if held then
-      r = {
-        held = sound(held, 0) or 0, tat = sound(tat, 0) or 0, finish = sound(finish, 0) or 0,
-        held_until = sound(until_, 0) or 0, halt = halt}
-    else
-      r = {held = 0, tat = 0, finish = 0, held_until = 0, halt = ''}  -- a lane without a record, or not one of ours
-    end
-    if lane == NO_LANE then ruled(r, lane) else ruled(r, lane, of_lanes) end
-    if b.counting then r.counted = tallied(tallies) end
+    r = read_record(lane, text, named and of_lanes or no_rules)
+    if b.counting then r.counted = tallied(string.match(text, '^[^;]*;[^;]*;[^;]*;[^;]*;[^;]*;(.*)$')) end
     records[lane] = r
-    r.ordered = whole.order and lane ~= NO_LANE
+    r.ordered = whole.order and named
     if r.ordered then r.running = math.min(r.running, 1) end
     return r
   end
@@ -103,7 +109,8 @@ local function lane_rules()
   -- Return when (us) a task of this cost may run by the rate. A cost above the burst is charged as the burst: otherwise the
   -- task could never run.
   local function ready_at(of, cost, due)
-    local ready = math.max((due or 0) * 1000, of.held_until or 0)
+    local ready = of.held_until or 0
+    if due > 0 then ready = math.max(ready, due * 1000) end
     if not of.interval then return ready end
     return math.max(ready, of.tat + (math.min(cost, of.burst) - of.burst) * of.interval)
   end
