@@ -41,7 +41,7 @@ COMMANDS: Final = {
     "task": "show one task, or list those in a state",
     "cancel": "cancel tasks that have not ended",
     "run-now": "make scheduled tasks ready at once",
-    "flow": "list flows; show, cancel or retry one",
+    "flow": "list flows; show, cancel, retry or signal one",
     "schedules": "list recurring tasks; pause, resume, remove or backfill them, or run one now",
     "unique": "list the locks of unique keys",
     "unlock": "free a unique key whose task no longer exists",

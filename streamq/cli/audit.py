@@ -74,6 +74,7 @@ def _write(audit: Audit, args: argparse.Namespace) -> None:
         write_lines(f"and {audit.omitted} more of these")
     if audit.ok:
         done = f", {len(audit.repaired)} repaired" if audit.repaired else ""
-        write_lines(f"ok: {audit.checked} entries checked, no invariant broken{done}")
+        entries = "entry" if audit.checked == 1 else "entries"
+        write_lines(f"ok: {audit.checked:,} {entries} checked, no invariant broken{done}")
     elif any(FAULTS[p.code].repair for p in audit.problems) and not args.repair:
         write_note("streamq audit --repair fixes some of this; add --dry-run to see what")

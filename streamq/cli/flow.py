@@ -1,4 +1,4 @@
-"""List flows and act on them: show, cancel, retry.
+"""List flows and act on them: show, cancel, retry, signal.
 
 A flow is a set of tasks, its nodes, each of which starts when those that it waits for have ended. `streamq
 flow` alone lists, `streamq flow ID` draws one: what is further to the right is later, > marks the critical

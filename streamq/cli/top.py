@@ -1,9 +1,9 @@
 """Watch an app: task types, workers, daemons and the server, live. q or Ctrl-C ends it.
 
 If standard output is not a terminal, or with --once, it prints once; --json prints one object. The live view
-needs the extra `cli`: pip install 'streamq[cli]'. Rates are
-tasks a second: over the last ten seconds while live, otherwise over the last five minutes. Waiting and
-running times and success (completed tasks of all that ended) are over the last five minutes.
+needs the extra `cli`: pip install 'streamq[cli]'. Rates are tasks a second: over the last ten seconds while
+live, otherwise over the last five minutes. Waiting and running times and success (completed tasks of all
+that ended) are over the last five minutes.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class ScheduleInfo:
     """A schedule at one moment. Times are ms since the epoch, durations seconds.
 
     standing: `ended` where no run follows, `orphan` where no live worker's code declares it any more,
-    `damaged` where `fault` says what cannot be read. when: the cron expression, or `every 600 s`; tz: its
+    `damaged` where `fault` says what cannot be read. when: the cron expression, or `every 10 min`; tz: its
     zone. origin: declared in `code`, or put by a `call`. upcoming: the next five runs. last_for_ms: the time
     of the last run; last_made_ms: when it was made; last_late: by how much later than due; last_task: its id;
     last_state: what became of it. skipped: times without a run, by reason: misfire, overlap, backlog,

@@ -55,6 +55,14 @@ _LONGEST_TEXT: Final = 64
 _LONGEST: Final = 100 * 366 * 86400.0
 
 
+def in_words(seconds: float) -> str:
+    """Return seconds in the largest unit that divides them: 30 s, 5 min, 1 d."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:,.0f} {unit}"
+    return f"{seconds:g} s"
+
+
 def seconds(value: object, name: str, *, least: float = 0.0) -> float:
     """Return a duration as seconds. InvalidOption names the option, the fault and the accepted forms."""
     if type(value) is float or type(value) is int:

@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from streamq.errors import InvalidOption, UsageError
-from streamq.options.checks import Duration, moment_ms, seconds, whole
+from streamq.options.checks import Duration, in_words, moment_ms, seconds, whole
 
 Misfire = Literal["last", "skip", "all"]
 Overlap = Literal["skip", "allow", "queue_one", "cancel"]
@@ -110,7 +110,7 @@ class Every:
         object.__setattr__(self, "interval", seconds(self.interval, "Every", least=SHORTEST))
 
     def __str__(self) -> str:
-        return f"every {self.interval:g} s"
+        return f"every {in_words(self.interval)}"
 
 
 @dataclass(frozen=True, slots=True)

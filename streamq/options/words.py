@@ -11,13 +11,13 @@ from typing import Final, Protocol
 
 import orjson
 
+from streamq.options.checks import in_words
 from streamq.options.lane import Lane, StartRate
 from streamq.options.rate import RateLimit
 from streamq.options.schedule import Schedule
 from streamq.options.unique import Unique
 from streamq.options.unique_plan import HasUniqueOptions
 
-_UNITS: Final = (("d", 86400), ("h", 3600), ("min", 60))
 _LONGEST: Final = 200
 
 
@@ -94,29 +94,29 @@ def _attempts(of: Policy) -> Iterator[str]:
     if of.timeout is None:
         yield "An attempt may take any time."
     else:
-        yield f"An attempt may take {_span(of.timeout)}."
+        yield f"An attempt may take {in_words(of.timeout)}."
     if of.executor != "auto":
         yield f"It runs in a {of.executor}."
 
 
 def _loss(of: Policy) -> Iterator[str]:
     again = f"dead after {of.max_lost} lost deliveries in a row" if of.max_lost > 1 else "dead"
-    yield f"When its worker is silent for {_span(of.lease)}, another one gets it; it is {again}."
+    yield f"When its worker is silent for {in_words(of.lease)}, another one gets it; it is {again}."
 
 
 def _kept(of: Policy) -> Iterator[str]:
-    yield f"Results are kept for {_span(of.retention)}." if of.retention else "No result is kept."
+    yield f"Results are kept for {in_words(of.retention)}." if of.retention else "No result is kept."
     if of.logs is not None:
         yield f"Who watches a task sees its log records, from {of.logs} on."
     if of.expires is not None:
-        yield f"It is not run when it is older than {_span(of.expires)}."
+        yield f"It is not run when it is older than {in_words(of.expires)}."
 
 
 def _accepted(of: Policy) -> Iterator[str]:
     if of.priority != "normal":
         yield f"Its tasks have {of.priority} priority."
     if of.rate_limit is not None:
-        yield f"At most {of.rate_limit.count:,} are accepted in {_span(of.rate_limit.period)}."
+        yield f"At most {of.rate_limit.count:,} are accepted in {in_words(of.rate_limit.period)}."
     if of.max_backlog is not None:
         yield f"At most {of.max_backlog:,} may be accepted and not ended."
     yield f"Arguments may have {of.max_payload:,} bytes."
@@ -136,11 +136,11 @@ def _together(of: Policy) -> Iterator[str]:
     if isinstance(of.unique, Unique):
         yield f"One at a time for each {', '.join(of.unique.by) or 'set of arguments'}."
     if of.debounce is not None:
-        most = "" if of.max_wait is None else f", at most {_span(of.max_wait)} after the first"
-        yield f"It runs {_span(of.debounce)} after the last call of its key{most}."
+        most = "" if of.max_wait is None else f", at most {in_words(of.max_wait)} after the first"
+        yield f"It runs {in_words(of.debounce)} after the last call of its key{most}."
     if of.throttle is not None:
         last = ", and the last one at its end" if of.trailing else ""
-        yield f"Of the calls of a key within {_span(of.throttle)} the first runs{last}."
+        yield f"Of the calls of a key within {in_words(of.throttle)} the first runs{last}."
 
 
 def _lane(lane: Lane) -> str:
@@ -154,7 +154,7 @@ def _lane(lane: Lane) -> str:
 
 def _rate(rate: StartRate) -> str:
     burst = f", up to {rate.burst:,} at once" if rate.burst > 1 else ""
-    return f"{rate.count:,} in {_span(rate.period)}{burst}"
+    return f"{rate.count:,} in {in_words(rate.period)}{burst}"
 
 
 def _named(value: object) -> str:
@@ -168,11 +168,3 @@ def _named(value: object) -> str:
 
 def _names(kinds: Iterable[type[BaseException]]) -> str:
     return ", ".join(one.__name__ for one in kinds)
-
-
-def _span(seconds: float) -> str:
-    """Return seconds in the largest unit that divides them: 30 s, 5 min, 1 d."""
-    for unit, size in _UNITS:
-        if seconds >= size and seconds % size == 0:
-            return f"{seconds / size:,.0f} {unit}"
-    return f"{seconds:g} s"

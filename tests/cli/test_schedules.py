@@ -36,9 +36,9 @@ def test_the_list_and_one_in_full(shop: StreamQ, capsys: Any) -> None:
     assert head.split() == [
         "SCHEDULE", "STATE", "TYPE", "WHEN", "ZONE", "NEXT", "LAST", "OUTCOME", "RUNS", "SKIPPED",
     ]  # fmt: skip
-    assert "30 2 * * *   Europe/Madrid  in " in nightly
+    assert "30 2 * * *    Europe/Madrid  in " in nightly
     assert "ready" in nightly
-    assert "every 600 s  UTC" in often
+    assert "every 10 min  UTC" in often
     code, out, _ = run(capsys, "nightly")
     assert code == 0
     assert len([line for line in out.splitlines() if line.startswith("next ") and "02:30:00 CE" in line]) == 5

@@ -126,7 +126,7 @@ def test_without_cronsim_a_declaration_names_the_extra(monkeypatch: pytest.Monke
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    assert str(Every("10m")) == "every 600 s"
+    assert str(Every("10m")) == "every 10 min"
     with pytest.raises(UsageError, match=r"Cron needs cronsim: pip install 'streamq\[cron\]'"):
         Cron("0 3 * * *")
 
