@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from streamq.calls.call import Call
 from streamq.errors import RedisUnavailable
-from streamq.flow import Ask, Flow
-from streamq.stepper import Stepper
+from streamq.flow import Flow, adrive_by
 
 if TYPE_CHECKING:
     from streamq.client.waiting import Waiting
@@ -58,17 +57,7 @@ async def wait_until_over(waiting: Waiting, ends: Ends, deadline: float | None) 
 
 async def read(waiting: Waiting, shard: int, flow: Flow[R]) -> R:
     """Carry out a flow of questions about keys of one shard: those of many waits share round trips."""
-    steps = Stepper(flow)
-    while isinstance(steps.step, Ask):
-        try:
-            answer: object = await waiting.ask_one(shard, steps.step.call)
-        except Exception as error:  # noqa: BLE001 - for the flow to handle or to raise
-            steps.throw(error)
-        else:
-            steps.send(answer)
-    if steps.step is not None:
-        raise TypeError(f"{steps.step!r:.200} is no question")
-    return steps.result
+    return await adrive_by(lambda step: waiting.ask_one(shard, step.call), flow)
 
 
 class _Wait:
