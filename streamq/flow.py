@@ -7,7 +7,7 @@ and the drivers that carry them out. A flow must not do I/O itself.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from streamq.calls.call import AnyCall, Call
@@ -138,6 +138,21 @@ async def adrive(transport: AsyncTransport, flow: Flow[R], *, patience: float | 
             steps.throw(error)
         else:
             steps.send(answer)
+    return steps.result
+
+
+async def adrive_by(carry: Callable[[Ask], Awaitable[object]], flow: Flow[R]) -> R:
+    """Carry out a flow that only asks, as `drive` does, each question by this coroutine."""
+    steps = Stepper(flow)
+    while isinstance(steps.step, Ask):
+        try:
+            answer = await carry(steps.step)
+        except Exception as error:  # noqa: BLE001 - as above
+            steps.throw(error)
+        else:
+            steps.send(answer)
+    if steps.step is not None:
+        raise TypeError(f"this flow does more than ask: {steps.step!r:.200}")
     return steps.result
 
 

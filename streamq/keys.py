@@ -266,6 +266,13 @@ class ShardKeys:
         """Return the record of a flow; it expires some time after the flow has ended."""
         return f"{self.base}:flow={flow}"
 
+    def flow_done(self, flow: str) -> str:
+        """Return the channel that says that a flow may have ended, to which those that wait for it subscribe.
+
+        Scripts make it of the record's name, so it has no mark of the database: a flow's id is nowhere twice.
+        """
+        return f"{self.base}:flow:done:{flow}"
+
     def flow_states(self, flow: str) -> str:
         """Return the states of a flow's nodes, a letter each; see `lua/lib/flow_open.lua`."""
         return f"{self.base}:flow_states={flow}"

@@ -6,9 +6,9 @@ Owns the steps from a call to its handle: its shard, and the hooks around the se
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Generator, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from streamq.app.batch import EXISTS, Batch, Group, checked
 from streamq.app.bound_task import Bound, Route, in_another_program
@@ -34,6 +34,9 @@ _TWO_HOMES: Final = (
 )
 R = TypeVar("R")
 _new: Final = tuple.__new__
+
+if TYPE_CHECKING:
+    from streamq.client.waiting import Waiting
 
 
 class Enqueuer:
@@ -79,6 +82,15 @@ class Enqueuer:
     async def adrive(self, flow: Flow[R]) -> R:
         """Carry out a flow from an event loop."""
         return await self._asyncs.current().drive(flow)
+
+    @property
+    def waiting(self) -> Waiting:
+        """The waits of the running event loop."""
+        return self._asyncs.current().waiting
+
+    def wait(self, make: Callable[[Waiting], Coroutine[object, object, R]]) -> R:
+        """Wait for a coroutine in the thread in which plain code waits."""
+        return self._client.background().wait(make)
 
     def enqueue(self, bound: Bound[R]) -> TaskHandle[R]:
         """Send one call. Raises what `TaskType.enqueue` does."""

@@ -14,7 +14,7 @@ from streamq.app.enqueuer import Enqueuer
 from streamq.app.flow_results import FlowResults, pages
 from streamq.blocking import refuse
 from streamq.client.signals import checked_name, sealed_value
-from streamq.errors import UnknownFlow
+from streamq.errors import RedisUnavailable, ResultTimeout, UnknownFlow
 from streamq.flow import Flow
 from streamq.flows import actions, reading
 from streamq.flows.flow_id import FlowId
@@ -115,11 +115,25 @@ class FlowHandle:
         Raises ResultTimeout, FlowFailed, FlowCancelled, UnknownFlow, and ResultUnavailable.
         """
         refuse("FlowHandle.result()", "await handle.aresult()")
-        return self._enqueuer.drive(self._result(_deadline(timeout), node))
+        from streamq.client.flow_waits import wait_until_over  # noqa: PLC0415 - it loads asyncio
+
+        deadline, results = _deadline(timeout), self._results
+        try:
+            state = self._enqueuer.wait(lambda waiting: wait_until_over(waiting, results.ends, deadline))
+        except RedisUnavailable as error:
+            raise self._unreached(deadline, error) from None
+        return self._enqueuer.drive(results.result(node, state))
 
     async def aresult(self, timeout: Duration | None = None, *, node: str | None = None) -> Any:
         """Wait for the end of the flow and return its result, as `result` does."""
-        return await self._enqueuer.adrive(self._result(_deadline(timeout), node))
+        from streamq.client.flow_waits import read, wait_until_over  # noqa: PLC0415 - as above
+
+        deadline, results, waiting = _deadline(timeout), self._results, self._enqueuer.waiting
+        try:
+            state = await wait_until_over(waiting, results.ends, deadline)
+        except RedisUnavailable as error:
+            raise self._unreached(deadline, error) from None
+        return await read(waiting, self._id.shard, results.result(node, state))
 
     def results(self, node: str) -> Iterator[Any]:
         """Iterate over the results of a map, in the order of its items, a page at a time. What failed is a
@@ -198,8 +212,10 @@ class FlowHandle:
             raise actions.unknown(self._id)
         return found
 
-    def _result(self, deadline: float | None, node: str | None) -> Flow[Any]:
-        return (yield from self._results.result(deadline, node))
+    def _unreached(self, deadline: float | None, error: RedisUnavailable) -> Exception:
+        if deadline is None:
+            return error
+        return ResultTimeout(f"it is unknown whether flow {self._id} has ended: {error}")
 
 
 def _deadline(timeout: Duration | None) -> float | None:

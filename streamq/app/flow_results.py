@@ -1,19 +1,18 @@
-"""The results of a flow: when it has ended, what its nodes returned, and the errors for how it ended.
+"""The results of a flow: what its nodes returned, and the errors for how it ended.
 
-Owns the waiting for a flow's end. Every operation is a flow of steps: the handle carries them out.
+Must not wait for the end: the client does. Every operation is a flow of steps: the handle carries them out.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from streamq.calls import flows as calls
 from streamq.errors import FlowCancelled, FlowFailed, ResultTimeout, ResultUnavailable, UsageError
-from streamq.flow import Flow, Pause, ask
+from streamq.flow import Flow, ask
 from streamq.flows import actions, reading
 from streamq.flows.flow_id import FlowId
 from streamq.flows.inputs import STATE_NAMES, Failure, cause_of, completed, read_results, stuck_in
@@ -22,11 +21,12 @@ from streamq.flows.reading import OVER, Named
 from streamq.keys import ShardKeys, shard_keys
 from streamq.registry.registry import Registry
 
-_SHORTEST, _LONGEST = 0.01, 0.5
-"""Seconds between two looks at a flow that somebody waits for: a tenth of the time that it has taken."""
 RESULT_BYTES: Final = 67_108_864
 """The most bytes of results that `result` returns: those of a large map are read with `results`."""
 _PAGE: Final = 500
+
+if TYPE_CHECKING:
+    from streamq.client.flow_waits import Ends
 
 
 class FlowResults:
@@ -37,10 +37,13 @@ class FlowResults:
         self._registry, self._id, self._last = registry, flow, last
         self._s: ShardKeys = shard_keys(registry.name, flow.shard)
 
-    def result(self, deadline: float | None, node: str | None) -> Flow[Any]:
-        """Wait for the end of the flow, and return the result of a node, or of those that nothing waits for.
-        deadline: by the monotonic clock; None waits for ever."""
-        yield from self._ended(deadline)
+    def result(self, node: str | None, state: str | None) -> Flow[Any]:
+        """Return the result of a node, or of those that nothing waits for. state: of the flow, if the caller
+        has just read it. Raises for any other end than that the flow has completed, ResultTimeout where it
+        has not ended."""
+        if state is None:
+            state = yield from ask(calls.state(self._s, self._id.local))
+        yield from self._completed(state)
         wanted = yield from self._wanted(node)
         found: dict[str, object] = {}
         for name, node_ in wanted.items():
@@ -50,19 +53,18 @@ class FlowResults:
             found[name] = values if one.kind == "map" else values[0]
         return found if len(found) != 1 else found.popitem()[1]
 
-    def _ended(self, deadline: float | None) -> Flow[None]:
-        """Wait until the flow has completed. Raises for any other end."""
-        began = time.monotonic()
-        while True:
-            [raw] = yield from ask(calls.record(self._s, self._id.local, ["state"]))
-            state = "unknown" if raw is None else raw.decode("ascii", "replace")
-            if state in OVER:
-                break
-            now = time.monotonic()
-            if deadline is not None and now >= deadline:
-                raise ResultTimeout((yield from self._late()))
-            pause = min(_LONGEST, max(_SHORTEST, (now - began) / 10))
-            yield Pause(pause if deadline is None else min(pause, max(0.0, deadline - now)))
+    @property
+    def ends(self) -> Ends:
+        """How to see that the flow has ended."""
+        from streamq.client.flow_waits import Ends  # noqa: PLC0415 - it loads asyncio: only programs that wait do
+
+        s, flow = self._s, self._id.local
+        return Ends(s.shard, s.flow_done(flow), calls.state(s, flow), OVER)
+
+    def _completed(self, state: str) -> Flow[None]:
+        """Raise for any other state."""
+        if state not in OVER:
+            raise ResultTimeout((yield from self._late()))
         if state == "unknown":
             raise actions.unknown(self._id)
         if state == "cancelled":

@@ -221,6 +221,12 @@ def record(s: ShardKeys, flow: str, names: Sequence[str]) -> Call[list[bytes | N
     return Call(None, (key,), ("HMGET", key, *names), list)
 
 
+def state(s: ShardKeys, flow: str) -> Call[str]:
+    """Read the state of a flow; `unknown` if there is none."""
+    key = s.flow(flow)
+    return Call(None, (key,), ("HGET", key, "state"), lambda raw: "unknown" if raw is None else text(raw))
+
+
 def states(s: ShardKeys, flow: str, first: int = 0, last: int = -1) -> Call[str]:
     """Read the states of nodes, a letter each."""
     key = s.flow_states(flow)

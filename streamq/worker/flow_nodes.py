@@ -28,11 +28,14 @@ from streamq.registry.handler import Handler
 from streamq.telemetry import logs
 from streamq.worker.config import WorkerConfig
 from streamq.worker.in_flight import Held
+from streamq.worker.shared_calls import SharedCalls
 
 _ENDS: Final[dict[type, str]] = {Completed: "c", Died: "d", Cancelled: "x", Expired: "e"}
 """How an outcome stands in the inbox."""
 LOOK: Final = 5.0
 """Seconds between two looks at what was left behind, and after which it was."""
+PATIENCE: Final = 5.0
+"""Seconds for which what a node needs is asked for."""
 PAGE: Final = 100
 _Flow = tuple[int, str]
 
@@ -63,13 +66,14 @@ class FlowNodes:
         self._config = config
         self._rows: dict[_Flow, list[str]] = {}
         self._guesses = Guesses()
+        self._inputs, self._steps = SharedCalls(config.transport), SharedCalls(config.transport)
         self._tasks: set[asyncio.Task[None]] = set()
         self._log = logs.get_logger(worker=config.name)
 
     async def payload(self, delivery: Delivery) -> bytes:
         """Return the payload of a node's task, with what it needs of others. Raises DecodeError and
         RedisErrors."""
-        return await adrive(self._config.transport, payload_of(self._app, delivery))
+        return await self._inputs.drive(delivery.shard, payload_of(self._app, delivery), PATIENCE)
 
     def settled(self, ended: Iterable[tuple[Held, Outcome]]) -> None:
         """Advance the flows of these nodes, now that their ends are stored."""
@@ -107,7 +111,7 @@ class FlowNodes:
                     guess=self._guesses.after(ended),
                     learn=learn,
                 )
-                await adrive(self._config.transport, steps, patience=0)
+                await self._steps.drive(shard, steps, 0.0)
         except Exception as error:  # noqa: BLE001 - what stands in Redis is input; a daemon tells of it
             self._log.warning("flow.not_advanced", flow=flow, shard=shard, error=str(error))
         finally:
@@ -133,3 +137,8 @@ class FlowNodes:
         """Wait until everything is done that was begun."""
         while self._tasks:
             await asyncio.wait(set(self._tasks))
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._inputs.aclose()
+        await self._steps.aclose()

@@ -109,6 +109,7 @@ class Shutdown:
         )
         await self._runner.children_ended()
         await self._transport.wait_spawned()
+        await self._flow_nodes.aclose()
         await self._transport.aclose()
         self._log.info("worker.stopped")
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from streamq import RedisUnavailable, ResultTimeout, StreamQ, UsageError, WorkerOptions
+from streamq import FlowCancelled, RedisUnavailable, ResultTimeout, StreamQ, UsageError, WorkerOptions
+from streamq.client import flow_waits
 from streamq.embedded import EmbeddedServer
-from streamq.keys import type_keys
+from streamq.keys import shard_keys, type_keys
 from streamq.transport import wire
 from tests.client.proxy import Proxy
 from tests.conftest import command
@@ -64,6 +65,46 @@ async def test_waiters_of_a_loop_share_three_connections(url: str) -> None:
     assert sum(connections(url).values()) <= FEW
     async with working(app):
         assert await asyncio.gather(*waiting) == list(range(WAITERS))
+
+
+def subscribers(url: str, *channels: str) -> list[object]:
+    found = command(url, "PUBSUB", "NUMSUB", *channels)
+    assert isinstance(found, list)
+    return found[1::2]
+
+
+async def test_waits_for_flows_share_three_connections(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are woken by the flow's end, and do not look at it meanwhile. Plain code waits in a thread with as
+    many."""
+    monkeypatch.setattr(flow_waits, "FIRST_PAUSE", 60.0)
+    app = shop(url)
+    wf = app.flow("idle")
+    wf.add(app.bound("work", {"n": 1}))
+    handles = [await wf.astart() for _ in range(10)]
+    await app.aclose()  # and with it the connections by which they were started
+    waiting = [asyncio.create_task(handle.aresult(60)) for handle in handles * 100]
+    threads = [asyncio.create_task(asyncio.to_thread(handle.result, 60)) for handle in handles[:3]]
+    channels = [shard_keys(app.name, 0).flow_done(one.id.rpartition(":")[2]) for one in handles]
+    await until(lambda: subscribers(url, *channels) == [2] * 3 + [1] * 7, 60)
+    assert sum(connections(url).values()) <= 2 * FEW
+    for handle in handles:
+        await handle.acancel()
+    ended = await asyncio.wait_for(asyncio.gather(*waiting, *threads, return_exceptions=True), 2)
+    assert {type(one) for one in ended} == {FlowCancelled}
+
+
+async def test_a_wait_for_a_flow_that_is_told_nothing_looks_again(url: str) -> None:
+    """As where a worker of an older release ends the flow."""
+    app = shop(url)
+    wf = app.flow("idle")
+    wf.add(app.bound("work", {"n": 1}))
+    handle = await wf.astart()
+    waiting = asyncio.create_task(handle.aresult(60))
+    s, flow = shard_keys(app.name, 0), handle.id.rpartition(":")[2]
+    await until(lambda: subscribers(url, s.flow_done(flow)) == [1])
+    command(url, "HSET", s.flow(flow), "state", "cancelled")
+    with pytest.raises(FlowCancelled):
+        await asyncio.wait_for(waiting, 10)
 
 
 MANY_WAITERS = """

@@ -21,6 +21,7 @@ from streamq.errors import (
     UsageError,
 )
 from streamq.flows.inputs import Failure
+from streamq.transport.batching import QuestionBatcher
 from streamq.worker.flow_nodes import FlowNodes
 from tests.conftest import command
 from tests.flows import handlers
@@ -497,3 +498,32 @@ async def test_a_worker_that_stops_has_advanced_what_it_settled(app: StreamQ) ->
     async with working(app, OPTIONS):
         await until(lambda: len(diamond.ran) >= 1)
     assert all(one.state != "waiting" for one in handle.nodes()[1:3])
+
+
+async def test_nodes_of_many_flows_share_round_trips(app: StreamQ, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they need of others, and that they have ended: what comes while a call is in flight goes
+    together."""
+    trips: list[int] = []
+    ask = QuestionBatcher._ask
+
+    async def sent(self: QuestionBatcher, batch: list[Any]) -> None:
+        trips.append(len(batch))
+        await ask(self, batch)
+
+    @app.task
+    async def next_of(n: int) -> int:
+        return n + 1
+
+    handles = []
+    for n in range(50):
+        wf = app.flow("two")
+        wf.add(next_of.bind(wf.add(next_of.bind(n)).output))
+        handles.append(await wf.astart())
+    async with serving(app):
+        monkeypatch.setattr(QuestionBatcher, "_ask", sent)
+        for handle in handles:
+            await until(lambda handle=handle: handle.status() == "completed")  # type: ignore[misc]
+    assert sum(trips) >= 3 * len(handles), "a call for what the second needs, and one for each end"
+    assert len(trips) < sum(trips) / 2
+    assert await handles[7].aresult(20) == 9
+    clean(app)

@@ -444,6 +444,7 @@ local function flow_end(stamp)
   if not OVER[f.state] then return end
   redis.call('HSET', flow, 'ended', stamp)
   redis.call('ZADD', flows, stamp, flow_id)  -- its keys get the lifetime of one that has ended, and its parent is told
+  redis.call('PUBLISH', (string.gsub(flow, ':flow=', ':flow:done:')), 'look')  -- to those that wait for its end
 end
 
 -- The task that the flow runs for has ended.
