@@ -14,6 +14,7 @@ import orjson
 WAKE: Final = "streamq:wake"
 """The key of the time in the memo of a sleep."""
 _WAIT: Final = re.compile(r"wait (.+) (\d+)", re.DOTALL)
+_CHILD: Final = re.compile(r"flow (\d{1,15}-\d{12}) .+", re.DOTALL)
 _UNTIL: Final = re.compile(rb"[?~](\d{0,16})")
 
 
@@ -44,6 +45,13 @@ def signal_of(name: str) -> str | None:
     """Return the signal that a memo of this name is the wait for; None if it is not one of a wait."""
     wait = _WAIT.fullmatch(name)
     return None if wait is None else wait[1]
+
+
+def child_of(name: str) -> str | None:
+    """Return the local id of the flow whose start for the task a memo of this name notes; None if it notes
+    none."""
+    child = _CHILD.fullmatch(name)
+    return None if child is None else child[1]
 
 
 def wakes_at(memo: bytes) -> int | None:

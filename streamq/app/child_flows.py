@@ -8,23 +8,27 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from streamq.app.enqueuer import Enqueuer
 from streamq.app.flow_builder import Child, start
 from streamq.app.flow_graph import FlowGraph, declared_of
 from streamq.app.flow_results import FlowResults
 from streamq.calls import flows as calls
-from streamq.errors import FlowCancelled, FlowFailed, UsageError
+from streamq.errors import FlowCancelled, FlowFailed, Suspended, UsageError
 from streamq.flow import Flow, ask
 from streamq.flows import actions
-from streamq.flows.children import depth_of, local_of, signal_of
+from streamq.flows.advancing import advance
+from streamq.flows.children import ORPHANED, depth_of, local_of, signal_of
 from streamq.flows.flow_id import FlowId
 from streamq.flows.reading import OVER
 from streamq.keys import shard_keys
 from streamq.model.delivery import Delivery
 from streamq.registry.registry import Registry
 from streamq.stored import text
+
+LOOK_S: Final = 3600.0
+"""Seconds after which a task that waits for a flow looks at it, though nobody told that it has ended."""
 
 
 class Memos(NamedTuple):
@@ -86,16 +90,29 @@ class ChildFlows:
         depth = yield from depth_of(self._s, self._task)
         declared = declared_of(graph, self._registry)
         if known is None:
+            if existed:
+                yield from self._taken_over(local)
             yield from self._memos.store(memo, b"1")
         child = Child(self._task.shard, local, str(self._task.id), depth)
         yield from start(self._registry, declared, "", child)
         return existed
 
+    def _taken_over(self, local: str) -> Flow[None]:
+        """Let the flow end that ran for this task before that began anew: what tells it that it runs for
+        nobody may wait in the inbox still, and would reach it while it runs for this attempt. That its end is
+        not the answer to this attempt is noted first."""
+        yield from self._memos.store(f"failed {local}", b"before")
+        yield from advance(self._s, local, [ORPHANED], reads=False)
+
     def _ended(self, local: str) -> Flow[str]:
-        """Return the state of the flow once it has ended; raise Suspended while it runs."""
+        """Return the state of the flow once it has ended; raise Suspended while it runs. Whatever becomes of
+        its record, the task looks at it again in an hour."""
         while True:
             [raw] = yield from ask(calls.record(self._s, local, ["state"]))
             state = "unknown" if raw is None else text(raw)
             if state in OVER:
                 return state
-            yield from self._memos.woken(signal_of(local))
+            try:
+                yield from self._memos.woken(signal_of(local))
+            except Suspended as waits:
+                raise Suspended(min(waits.delay, LOOK_S), waits.memo) from None

@@ -286,6 +286,7 @@ _WALKS: Final = (
     partial(walks.rows, "unique"),
     partial(walks.rows, "after"),
     walks.memos,
+    walks.children,
     lane_walks.slots,
     lane_walks.turns,
 )

@@ -156,6 +156,12 @@ FAULTS: Final[dict[FaultCode, Kind]] = {
         "told the flow that the node has died",
         _DAEMON,
     ),
+    "lost_child": Kind(
+        "a task that waits for a flow that is gone",
+        "I7",
+        "",
+        "it looks within an hour, and runs the flow anew: find out what deleted flow= keys",
+    ),
     "overdue_blobs": Kind(
         "no task needs them, and they were not removed from the store",
         "I7",

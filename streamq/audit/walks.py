@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
+from streamq.audit import children as child_flows
 from streamq.calls import audit as audit_calls
 from streamq.calls import steps as step_calls
 from streamq.calls.audit import Fault, Walked
 from streamq.calls.call import Call
 from streamq.flow import Flow, ask
-from streamq.keys import TypeKeys
+from streamq.keys import TypeKeys, shard_keys
 from streamq.model.task import STREAM_LETTERS
 
 _Look = Callable[[Sequence[str]], Flow[list[Fault]]]
@@ -25,6 +26,7 @@ ROWS: Final = 200
 """Names of rows that one scan reads and one call is given: it checks as many as it has time for."""
 LOOK: Final = 10
 """Places that one call checks; each may hold a payload of any size."""
+_EVERY: Final = 1_000_000
 LATE_MS: Final = 60_000
 """A delivery that is idle for that much longer than its lease was missed by twenty rounds of a daemon."""
 
@@ -64,6 +66,12 @@ def memos(t: TypeKeys, found: Report) -> Flow[None]:
         if not cursor:
             break
     yield from found(Found(0, [Fault("orphaned_memo", field) for field in sorted(lost)]))
+
+
+def children(t: TypeKeys, found: Report) -> Flow[None]:
+    """Check every task that waits for a flow: the flow exists."""
+    lost = yield from child_flows.gone(shard_keys(t.app, t.shard), t, _EVERY)
+    yield from found(Found(0, [Fault("lost_child", f"{one.task} {one.flow}") for one in lost]))
 
 
 def rows(of: audit_calls.Rows, t: TypeKeys, found: Report) -> Flow[None]:

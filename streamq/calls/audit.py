@@ -67,6 +67,7 @@ FaultCode = Literal[
     "stale_waiters",
     "orphaned_lock",
     "orphaned_memo",
+    "lost_child",
     "missing_lock",
     "stranded_successor",
     "missing_lifetime",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from streamq.calls.call import Call, Reply, build, pairs, text
+from streamq.calls.call import number as number_of
 from streamq.keys import GROUP, TypeKeys
 
 MOST: Final = 1_000
@@ -67,6 +68,17 @@ def memos(t: TypeKeys, local: str, first: int = 1) -> Call[Memos]:
 
 def _memos(reply: list[Reply]) -> Memos:
     return Memos(reply[0], {_shown(name): memo for name, memo in pairs(reply[1:])})
+
+
+def scan(t: TypeKeys, cursor: int, pattern: bytes) -> Call[tuple[int, list[str]]]:
+    """Read the names of about 100 fields of the memos of a type, those that are like this; return the cursor
+    to continue from, 0 at the end, and the names."""
+    args = ("HSCAN", t.steps, cursor, "MATCH", pattern, "COUNT", 100)
+    return Call(None, (t.steps,), args, _scanned)
+
+
+def _scanned(reply: list[Reply]) -> tuple[int, list[str]]:
+    return number_of(reply[0]), [_shown(name) for name in reply[1][::2]]
 
 
 class Orphans(NamedTuple):

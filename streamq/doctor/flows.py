@@ -6,19 +6,24 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
+from streamq.audit import children
 from streamq.calls import flows as calls
 from streamq.calls.call import Call
 from streamq.control.flows import Flows
 from streamq.doctor.check import Check, fault, ok
+from streamq.errors import ServerError
+from streamq.flow import drive
 from streamq.flows.reading import FlowInfo
-from streamq.keys import shard_keys
+from streamq.keys import TypeKeys, shard_keys
 from streamq.transport.sync_transport import SyncTransport
 
 LOOKED_AT: Final = 25
 """Flows that do not go on, and flows that have failed, that are read."""
+SCANS: Final = 20
+"""Looks at 100 memos of a type each."""
 SHOWN: Final = 10
 """Keys that cannot be read, of those that are."""
 
@@ -40,6 +45,19 @@ def checks(transport: SyncTransport, app: str, shards: int, ask: Ask) -> Iterato
     if stored:
         most = "at least " if len(failed) == LOOKED_AT else ""
         yield ok(name, f"{stored} stored, none stands still; {most}{len(failed)} failed")
+
+
+def waiting(transport: SyncTransport, types: Iterable[TypeKeys]) -> Iterator[Check]:
+    """Report tasks that wait for a flow that is gone, as far as a look at some memos tells."""
+    for t in types:
+        try:
+            lost = drive(transport, children.gone(shard_keys(t.app, t.shard), t, SCANS))
+        except ServerError:  # what cannot be read is reported by others, or the user may not read it
+            continue
+        if lost:
+            tasks = ", ".join(f"{t.type}:{t.shard}:{one.task}" for one in lost[:3])
+            said = f"{tasks}: {len(lost)} tasks wait for a flow that is gone"
+            yield fault(f"flows of {t.app}", said, "each looks within an hour, and runs its flow anew")
 
 
 def _behind(name: str, late: Sequence[FlowInfo], left: dict[str, int]) -> Iterator[Check]:

@@ -119,6 +119,7 @@ class AppChecks:
         yield self._due(stats)
         yield from self._recurring()
         yield from flows.checks(self._transport, self._app, self._shards, self._ask)
+        yield from flows.waiting(self._transport, self._keys(one.type for one in stats))
         yield from self._strayed(one.type for one in stats)
         yield from rules.checks(self._transport, self._app, self._keys(one.type for one in stats), self._ask)
         yield self._dying(stats)

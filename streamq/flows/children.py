@@ -16,6 +16,7 @@ from streamq.calls.locate import locate
 from streamq.errors import DecodeError, InvalidTaskId, UsageError
 from streamq.flow import Flow, ask
 from streamq.flows import needs
+from streamq.flows.reading import OVER
 from streamq.keys import ShardKeys, type_keys
 from streamq.model.delivery import Delivery
 from streamq.model.task import LIVING, TaskId
@@ -23,6 +24,8 @@ from streamq.stored import text
 
 DEEPEST: Final = 16
 """The most flows that run for one another, each for a node of the one before."""
+ORPHANED: Final = "0 p"
+"""The row of the inbox that tells a flow that the task is over that it ran for."""
 
 
 def local_of(task: Delivery, name: str) -> str:
@@ -59,7 +62,8 @@ def tell_parent(s: ShardKeys, flow: str) -> Flow[bool]:
     Returns whether the task need not be told again."""
     [state, parent, generation] = yield from ask(calls.record(s, flow, ["state", "parent", "generation"]))
     task = _task(s, parent)
-    if task is None:
+    # One that runs again tells its next end: told now, that would be taken for a repetition.
+    if task is None or text(state or b"") not in OVER:
         return True
     key = hashlib.blake2b(f"{flow}/{text(generation or b'')}".encode(), digest_size=8).hexdigest()
     t, value = type_keys(s.app, s.shard, task.type), b'"' + (state or b"") + b'"'

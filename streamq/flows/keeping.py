@@ -19,7 +19,9 @@ from streamq.flows.naming import is_number, parsed_maps
 from streamq.keys import FLOW_PAGE, ShardKeys
 from streamq.stored import text
 
-DAY_MS: Final = 86_400_000
+HOUR_MS: Final = 3_600_000
+"""Ms after which one that runs for a task is looked after: another release may have ended the task."""
+DAY_MS: Final = 24 * HOUR_MS
 _LONG_MS: Final = 30 * DAY_MS
 KEPT_MS: Final = {"completed": DAY_MS, "failed": _LONG_MS, "cancelled": _LONG_MS, "stuck": _LONG_MS}
 """How long a flow that has ended is kept."""
@@ -61,7 +63,8 @@ def keep(s: ShardKeys, flow: str, now_ms: int) -> Flow[None]:
     pages = _pages(s, flow, calls.counted(raw[1]), raw[2], calls.counted(raw[3])) if state else []
     for n in range(0, len(pages), _AT_ONCE):
         yield from ask(calls.renew(s, flow, pages[n : n + _AT_ONCE], life))
-    again = now_ms + (AGAIN_MS if ending else life + DAY_MS // 24 if kept else DAY_MS)
+    look = HOUR_MS if raw[7] is not None else DAY_MS
+    again = now_ms + (AGAIN_MS if ending else life + HOUR_MS if kept else look)
     yield from ask(calls.keep(s, flow, again, state))
 
 

@@ -101,6 +101,13 @@ def memos_of_nobody(shard: Shard) -> None:
     shard.command("HSET", steps, "n5-5", b"1\0one", b"n5-5\0one", "1", b"n6-6\0alone", "1", "\xff", "")
 
 
+def child_that_is_gone(shard: Shard) -> None:
+    flow, memo = "1-000000000001", "wait flow 1-000000000001 1"
+    local = shard.put()
+    shard.command("HSET", shard.t.steps, local, f"2\0flow {flow} f\0{memo}")
+    shard.command("HSET", shard.t.steps, f"{local}\0flow {flow} f", "1", f"{local}\0{memo}", "~")
+
+
 def stray_ack(shard: Shard) -> None:
     shard.put()
     [*_, delivery] = shard.fetch()
@@ -505,6 +512,7 @@ def numbers_of_a_flow(shard: Shard) -> None:
 
 
 REPORTED: list[tuple[Callable[[Shard], None], str]] = [
+    (child_that_is_gone, "lost_child"),
     (two_places, "in_two_places"),
     (two_states, "alive_and_dead"),
     (unreadable_row, "unreadable_row"),

@@ -5,6 +5,7 @@ What `flow_machine` does, with these; time passes by a row of the inbox that is 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, cast
 
 import orjson
@@ -32,22 +33,27 @@ _HOUR_MS: Final = 3_600_000
 class KindFuzz(FlowFuzz):
     """One run of the machine. AssertionError where the server and the twin differ."""
 
+    twin: type[KindTwin] = KindTwin
+
     def __init__(self, transport: SyncTransport, seed: int) -> None:
         super().__init__(transport, seed)
         self.signals = 0
         self.plans: dict[str, Plan] = {}
 
     def run(self, steps: int = STEPS) -> None:
-        kinds = (
+        kinds = self._steps()
+        for _ in range(steps):
+            self.chance.choice(kinds)()
+            self.compare()
+        self.end_all()
+
+    def _steps(self) -> tuple[Callable[[], None], ...]:
+        return (
             self.start, *(4 * [self.fetch]), *(7 * [self.settle]), self.cancel_task, self.expire, self.lose,
             self.delete_entry, self.purge, *(5 * [self.advance]), *(4 * [self.release]), self.not_there,
             self.cancel, self.start_again, *(2 * [self.retry]), *(4 * [self.settle_with_children]),
             *(4 * [self.grow]), *(2 * [self.signal]), *(2 * [self.time_passes]), *(3 * [self.retry_from]),
         )  # fmt: skip
-        for _ in range(steps):
-            self.chance.choice(kinds)()
-            self.compare()
-        self.end_all()
 
     def _twins(self) -> list[KindTwin]:
         return [cast("KindTwin", twin) for twin in self.flows.values()]
@@ -70,7 +76,7 @@ class KindFuzz(FlowFuzz):
         letters = "".join("s" if node.kind == "undo" else "w" for node in nodes[:static])
         states = letters + "w" * (len(nodes) - static)
         local = f"{len(self.flows) + 1}-{7:012d}"
-        twin = KindTwin(local, nodes, last, states, static=static)
+        twin = self.twin(local, nodes, last, states, static=static)
         apart = {last, *(node.undo for node in nodes)}
         twin.todo = [n for n in range(static) if not nodes[n].waits and n not in apart]
         self._store(twin, static)
@@ -176,7 +182,9 @@ class KindFuzz(FlowFuzz):
         twin = self._one()
         if twin is None or self.chance.random() < 0.6:
             return
-        undo = self.chance.random() < 0.6
+        self._cancelled(twin, undo=self.chance.random() < 0.6)
+
+    def _cancelled(self, twin: KindTwin, *, undo: bool) -> None:
         assert self.shard.run(calls.mark(self.shard.s, twin.id, "cancel" if undo else "drop")) == twin.state
         if twin.state in ("running", "failing"):
             twin.state, twin.undo = "cancelling", undo

@@ -19,7 +19,15 @@ from streamq import scripts
 from streamq.embedded import EmbeddedServer
 from streamq.errors import StreamQError
 from tests.conftest import command
-from tests.model import flow_kind_mutants, flow_mutants, held_mutants, lane_mutants, mutant, step_mutants
+from tests.model import (
+    flow_kind_mutants,
+    flow_mutants,
+    held_mutants,
+    lane_mutants,
+    mutant,
+    nest_mutants,
+    step_mutants,
+)
 from tests.model.flow_kind_mutants import FLOW_KIND_MUTANTS, QUICK_FLOW_KINDS
 from tests.model.flow_kinds_machine import KindFuzz
 from tests.model.flow_machine import FlowFuzz
@@ -30,6 +38,8 @@ from tests.model.lane_mutants import LANE_MUTANTS, QUICK_LANES, LaneMutant
 from tests.model.machine import Protocol
 from tests.model.mutant import Mutant
 from tests.model.mutants import MUTANTS, QUICK
+from tests.model.nest_machine import NestFuzz
+from tests.model.nest_mutants import NEST_MUTANTS, QUICK_NESTS
 from tests.model.step_machine import StepFuzz
 from tests.model.step_mutants import QUICK_STEPS, STEP_MUTANTS
 from tests.variant import changed, own_clock, without
@@ -46,6 +56,7 @@ EVERY: list[AnyMutant] = [
     *FLOW_MUTANTS,
     *FLOW_KIND_MUTANTS,
     *HELD_MUTANTS,
+    *NEST_MUTANTS,
 ]
 
 
@@ -64,6 +75,8 @@ def found_out(url: str, one: AnyMutant) -> str:
         return by_registrations(url, one)
     if one in FLOW_KIND_MUTANTS:
         return by_flow_kinds(url, one)
+    if one in NEST_MUTANTS:
+        return by_nests(url, one)
     return by_flows(url, one) if one in FLOW_MUTANTS else noticed(url, one)
 
 
@@ -77,6 +90,10 @@ def by_flows(url: str, one: Mutant | None) -> str:
 
 def by_registrations(url: str, one: Mutant | None) -> str:
     return mutant.noticed(url, one, lambda *run: HeldFuzz(*run).run(), held_mutants.SEEDS)
+
+
+def by_nests(url: str, one: Mutant | None) -> str:
+    return mutant.noticed(url, one, lambda *run: NestFuzz(*run).run(), nest_mutants.SEEDS)
 
 
 def by_flow_kinds(url: str, one: Mutant | None) -> str:
@@ -141,6 +158,11 @@ def test_a_missing_guard_of_a_kind_of_node_is_noticed(one: Mutant, valkey: Embed
     assert by_flow_kinds(valkey.url, one), one.fault
 
 
+@pytest.mark.parametrize("one", QUICK_NESTS, ids=str)
+def test_a_missing_guard_of_a_flow_in_a_flow_is_noticed(one: Mutant, valkey: EmbeddedServer) -> None:
+    assert by_nests(valkey.url, one), one.fault
+
+
 @pytest.mark.skipif(not WANTED, reason="minutes: STREAMQ_MUTANTS=all")
 @pytest.mark.timeout(3600)
 def test_all_missing_guards_are_noticed(valkey: EmbeddedServer) -> None:
@@ -158,6 +180,7 @@ def test_all_missing_guards_are_noticed(valkey: EmbeddedServer) -> None:
     assert by_flows(valkey.url, None) == ""
     assert by_registrations(valkey.url, None) == ""
     assert by_flow_kinds(valkey.url, None) == ""
+    assert by_nests(valkey.url, None) == ""
 
 
 @pytest.mark.parametrize("one", [one for one in EVERY if isinstance(one, Mutant)], ids=str)
