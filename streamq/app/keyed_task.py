@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from streamq.app.handle import TaskHandle
 from streamq.blocking import refuse
@@ -40,6 +40,13 @@ class KeyedTask:
         check_name(task_type)
         self._type, self._key = task_type, key_text(key, "key")
         self._registry, self._client, self._asyncs, self._make = registry, client, asyncs, make
+
+    if not TYPE_CHECKING:  # type checkers know already that it cannot be awaited
+
+        def __await__(self) -> NoReturn:
+            raise UsageError(
+                "a KeyedTask cannot be awaited: write await keyed.aresult(timeout=...) for the task's result"
+            )
 
     def __repr__(self) -> str:
         return f"<KeyedTask {self._type!r} with key {self._key!r}>"
