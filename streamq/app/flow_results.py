@@ -20,6 +20,7 @@ from streamq.flows.inputs import STATE_NAMES, Failure, cause_of, completed, read
 from streamq.flows.naming import children_kinds, maps
 from streamq.flows.reading import OVER, Named
 from streamq.keys import ShardKeys, shard_keys
+from streamq.outages import Outages
 from streamq.registry.registry import Registry
 
 _SHORTEST, _LONGEST = 0.01, 0.5
@@ -52,14 +53,18 @@ class FlowResults:
 
     def _ended(self, deadline: float | None) -> Flow[None]:
         """Wait until the flow has completed. Raises for any other end."""
-        began = time.monotonic()
+        began, state = time.monotonic(), ""
+        outages = Outages(deadline)
         while True:
-            [raw] = yield from ask(calls.record(self._s, self._id.local, ["state"]))
-            state = "unknown" if raw is None else raw.decode("ascii", "replace")
+            with outages.borne():
+                call = calls.record(self._s, self._id.local, ["state"])
+                [raw] = yield from ask(call, outages.patience)
+                state = "unknown" if raw is None else raw.decode("ascii", "replace")
             if state in OVER:
                 break
             now = time.monotonic()
             if deadline is not None and now >= deadline:
+                outages.check(f"flow {self._id} has ended")
                 raise ResultTimeout((yield from self._late()))
             pause = min(_LONGEST, max(_SHORTEST, (now - began) / 10))
             yield Pause(pause if deadline is None else min(pause, max(0.0, deadline - now)))
