@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Generic, NamedTuple, NoReturn, TypeVar
 
 from streamq import envelope
-from streamq.errors import InvalidOption
+from streamq.errors import InvalidOption, UsageError
 from streamq.model.task import NewTask
 from streamq.options.call import CallOptions
 from streamq.options.checks import Durability
@@ -55,6 +55,14 @@ class Bound(Generic[R_co]):
 
         def _enqueued(self) -> TaskHandle[R_co]: ...
         def _returned(self) -> R_co: ...
+
+    else:
+
+        def __await__(self) -> NoReturn:
+            raise UsageError(
+                "a bound call is not sent and cannot be awaited: write await app.aenqueue_many([...]), or "
+                "await task.aenqueue(...) instead of task.bind(...)"
+            )
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Concatenate, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, TypeVar, cast, overload
 
 from streamq.app.bound_task import Bound
 from streamq.app.enqueuer import Enqueuer
@@ -20,7 +20,7 @@ from streamq.app.flow_node import Node, OnError
 from streamq.app.task_type import TaskType
 from streamq.blocking import refuse
 from streamq.client.signals import checked_name
-from streamq.errors import InvalidArguments, InvalidOption
+from streamq.errors import InvalidArguments, InvalidOption, UsageError
 from streamq.flows.inputs import Failure
 from streamq.flows.reading import NodeKind
 from streamq.model.output import Output
@@ -42,6 +42,13 @@ class FlowGraph:
         self._flow = Declaration(registry, self, name)
         self._on_failure: int | None = None
         self._fail_fast = fail_fast
+
+    if not TYPE_CHECKING:  # type checkers know already that it cannot be awaited
+
+        def __await__(self) -> NoReturn:
+            raise UsageError(
+                "a FlowGraph cannot be awaited: write await flow.astart(), then its handle's aresult()"
+            )
 
     def __repr__(self) -> str:
         return f"<FlowGraph {self.name!r} with {len(self._flow.nodes)} nodes>"

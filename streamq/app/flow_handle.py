@@ -14,7 +14,7 @@ from streamq.app.enqueuer import Enqueuer
 from streamq.app.flow_results import FlowResults, pages
 from streamq.blocking import refuse
 from streamq.client.signals import checked_name, sealed_value
-from streamq.errors import RedisUnavailable, ResultTimeout, UnknownFlow
+from streamq.errors import RedisUnavailable, ResultTimeout, UnknownFlow, UsageError
 from streamq.flow import Flow
 from streamq.flows import actions, reading
 from streamq.flows.flow_id import FlowId
@@ -50,6 +50,11 @@ class FlowHandle:
             from streamq.migration_hints import missing  # noqa: PLC0415 - only for a misspelt name
 
             missing("FlowHandle", name)
+
+        def __await__(self) -> NoReturn:
+            raise UsageError(
+                "a handle cannot be awaited: write await handle.aresult(timeout=...) for the flow's result"
+            )
 
     @property
     def id(self) -> str:

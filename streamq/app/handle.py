@@ -27,6 +27,7 @@ from streamq.errors import (
     TaskCancelled,
     TaskDead,
     TaskExpired,
+    UsageError,
 )
 from streamq.flow import Flow
 from streamq.keys import TypeKeys, shard_keys, type_keys
@@ -94,6 +95,11 @@ class TaskHandle(Generic[R]):
             from streamq.migration_hints import missing  # noqa: PLC0415 - only for a misspelt name
 
             missing("TaskHandle", name)
+
+        def __await__(self) -> NoReturn:
+            raise UsageError(
+                "a handle cannot be awaited: write await handle.aresult(timeout=...) for the task's result"
+            )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TaskHandle):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from streamq.app.handle import TaskHandle
 from streamq.blocking import refuse
@@ -15,9 +15,11 @@ from streamq.client import flows
 from streamq.client.loop_clients import AsyncClients
 from streamq.client.sync_client import Client
 from streamq.errors import ResultTimeout, UsageError
+from streamq.flow import Flow
 from streamq.model.task import CancelAnswer, SignalAnswer, State, TaskId
 from streamq.options.checks import Duration, key_text, seconds
 from streamq.options.names import check_name
+from streamq.outages import Outages
 from streamq.registry.registry import Registry
 
 FIRST: Final = 0.02
@@ -41,6 +43,13 @@ class KeyedTask:
         self._type, self._key = task_type, key_text(key, "key")
         self._registry, self._client, self._asyncs, self._make = registry, client, asyncs, make
 
+    if not TYPE_CHECKING:  # type checkers know already that it cannot be awaited
+
+        def __await__(self) -> NoReturn:
+            raise UsageError(
+                "a KeyedTask cannot be awaited: write await keyed.aresult(timeout=...) for the task's result"
+            )
+
     def __repr__(self) -> str:
         return f"<KeyedTask {self._type!r} with key {self._key!r}>"
 
@@ -48,11 +57,11 @@ class KeyedTask:
         """Return the handle of the task; None if no task has the key, or its time is over. Raises UsageError
         if a task of another type has it."""
         refuse("KeyedTask.handle()", "await keyed.ahandle()")
-        return self._handle(self._client.drive(flows.holder_of_key(self._registry, self._key)))
+        return self._handle(self._client.drive(self._holder()))
 
     async def ahandle(self) -> TaskHandle[Any] | None:
         """Return the handle, as `handle` does."""
-        found = await self._asyncs.current().drive(flows.holder_of_key(self._registry, self._key))
+        found = await self._asyncs.current().drive(self._holder())
         return self._handle(found)
 
     def _handle(self, found: TaskId | None) -> TaskHandle[Any] | None:
@@ -77,23 +86,30 @@ class KeyedTask:
     def result(self, timeout: Duration | None = None) -> Any:
         """Wait until the task exists and has ended, at most `timeout`; return its result. Raises what a
         handle's `result` does, and ResultTimeout if there is no task in time."""
-        deadline = _deadline(timeout)
+        refuse("KeyedTask.result()", "await keyed.aresult()")
+        deadline, found = _deadline(timeout), None
+        outages = Outages(deadline)
         for pause in _pauses(deadline):
-            if (found := self.handle()) is not None:
+            with outages.borne():
+                found = self._handle(self._client.drive(self._holder(), outages.patience))
+            if found is not None:
                 return found.result(_left(deadline))
             time.sleep(pause)
-        raise self._late()
+        raise self._late(outages)
 
     async def aresult(self, timeout: Duration | None = None) -> Any:
         """Wait for the result, as `result` does."""
         import asyncio  # noqa: PLC0415 - a sync producer loads no event loop
 
-        deadline = _deadline(timeout)
+        deadline, found = _deadline(timeout), None
+        outages = Outages(deadline)
         for pause in _pauses(deadline):
-            if (found := await self.ahandle()) is not None:
+            with outages.borne():
+                found = self._handle(await self._asyncs.current().drive(self._holder(), outages.patience))
+            if found is not None:
                 return await found.aresult(_left(deadline))
             await asyncio.sleep(pause)
-        raise self._late()
+        raise self._late(outages)
 
     def cancel(self) -> CancelAnswer:
         """Cancel the task, as a handle does; `unknown` if there is none yet."""
@@ -115,7 +131,11 @@ class KeyedTask:
         found = await self.ahandle()
         return "unknown" if found is None else await found.asignal(name, value)
 
-    def _late(self) -> ResultTimeout:
+    def _holder(self) -> Flow[TaskId | None]:
+        return flows.holder_of_key(self._registry, self._key)
+
+    def _late(self, outages: Outages) -> ResultTimeout:
+        outages.check(f"a task {self._type!r} has the idempotency key {self._key!r}")
         return ResultTimeout(f"no task {self._type!r} has the idempotency key {self._key!r} yet")
 
 

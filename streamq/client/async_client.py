@@ -97,9 +97,9 @@ class AsyncClient(Base):
             self._can_aof = True
         return list(await self.drive(self._durably(keys, call, durability)))
 
-    async def drive(self, flow: Flow[R]) -> R:
+    async def drive(self, flow: Flow[R], patience: float | None = None) -> R:
         """Carry out a flow as Client.drive does."""
-        return await adrive(self.transport, flow)
+        return await adrive(self.transport, flow, patience=patience)
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -119,9 +119,9 @@ class Client(Base):
             return list(send(listed[0]))
         return list(itertools.chain.from_iterable(_in_threads(send, listed)))
 
-    def drive(self, flow: Flow[R]) -> R:
-        """Carry out a flow and return its result. Raises what the flow raises."""
-        return drive(self.transport, flow)
+    def drive(self, flow: Flow[R], patience: float | None = None) -> R:
+        """Carry out a flow and return its result. Raises what the flow raises. patience: of each call."""
+        return drive(self.transport, flow, patience=patience)
 
     def wait_until_ended(self, keys: TypeKeys, local: str, deadline: float | None) -> Located:
         """Wait as Waiting.wait_until_ended does. The first thread looks by itself, as the task may have

@@ -21,7 +21,7 @@ import orjson
 from streamq.convert import json_scalars
 from streamq.convert.converter import Converter, EncodeError, decode_error, under, unexpected_type
 from streamq.convert.encoding import dumped, payload_error
-from streamq.convert.untyped import PLAIN, UNTYPED
+from streamq.convert.untyped import PLAIN, UNTYPED, or_none
 from streamq.depth import TOO_DEEP
 from streamq.errors import DecodeError, InvalidArguments, UnknownArguments
 from streamq.model.output import NamesOutputs, outputs_in
@@ -258,7 +258,8 @@ class Arguments:
         for name in self._names:
             if name == self._kwargs_name or name not in hints:
                 continue
-            if (one := self._compiled(name, hints[name])) is not PLAIN:
+            hint = or_none(hints[name], self._signature.parameters[name].default)
+            if (one := self._compiled(name, hint)) is not PLAIN:
                 found[name] = one
         if self._args_name is not None:
             found[self._args_name] = _var_args(found.get(self._args_name, PLAIN), hints.get(self._args_name))

@@ -23,6 +23,7 @@ from streamq.convert.converter import (
 )
 from streamq.convert.generics import as_meant
 from streamq.convert.round_trip import check_same
+from streamq.convert.untyped import or_none
 from streamq.errors import DecodeError, InvalidArguments
 
 Fields = Mapping[str, Converter]
@@ -275,8 +276,15 @@ def field_types(kind: type | TypedDictClass, args: tuple[object, ...]) -> dict[s
         hints = typing.get_type_hints(kind, include_extras=True)
     except NameError as error:
         raise InvalidArguments(f"cannot resolve an annotation of {kind.__name__}: {error}") from None
+    defaults: Mapping[str, object] = {}
     if dataclasses.is_dataclass(kind):
-        names: Iterable[str] = [f.name for f in _fields_of(kind)]
+        defaults = {field.name: field.default for field in _fields_of(kind)}
+        names: Iterable[str] = defaults
+    elif is_named_tuple(kind):
+        names, defaults = _names(kind), kind._field_defaults  # pyright: ignore[reportPrivateUsage]
     else:
-        names = _names(kind) if is_named_tuple(kind) else hints
-    return {name: as_meant(hints.get(name, object), kind, args) for name in names}
+        names = hints
+    return {
+        name: or_none(as_meant(hints.get(name, object), kind, args), defaults.get(name, object))
+        for name in names
+    }

@@ -35,6 +35,17 @@ _FIXES: Final = {"tolist": "pass its tolist()", "__index__": "pass int(…)", "_
 _AS_TEXT: Final = (date, time, timedelta, UUID, Decimal, PurePath)
 
 
+def or_none(annotation: object, default: object) -> object:
+    """Return the annotation of a parameter or field with a default: `x: int = None` may be None as well,
+    which it does not say."""
+    if default is not None or any(annotation is known for known in UNTYPED):
+        return annotation
+    try:
+        return typing.Optional[annotation]  # noqa: UP045 - it may be any object
+    except TypeError:
+        return annotation  # it is no annotation, as who compiles it will tell
+
+
 def exact(value: object) -> object:
     """Return the value as JSON data that is equal to it. Raise EncodeError if there is none."""
     if value.__class__ in SCALARS:

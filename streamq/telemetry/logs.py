@@ -56,7 +56,7 @@ def get_logger(**bound: object) -> Logger:
         return logger
     quiet = structlog.make_filtering_bound_logger(logging.WARNING)
     printer = structlog.PrintLogger(cast("TextIO", _Stderr()))
-    unconfigured: Logger = structlog.wrap_logger(printer, wrapper_class=quiet, **bound)
+    unconfigured: Logger = structlog.wrap_logger(printer, wrapper_class=quiet).bind(**bound)
     return unconfigured
 
 

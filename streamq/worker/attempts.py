@@ -41,6 +41,7 @@ from streamq.worker.executors import Executors, FailedInChild
 from streamq.worker.flow_nodes import grown, of_node
 from streamq.worker.in_flight import FailedAttempt, Held
 from streamq.worker.observers import Observers
+from streamq.worker.own_threads import in_own_thread
 from streamq.worker.server_clocks import ServerClocks
 from streamq.worker.suspects import Isolation, Suspects
 from streamq.worker.too_new import TooNewTasks
@@ -408,7 +409,7 @@ async def _flush(attempt: Attempt, handler: Handler) -> None:
     """Send what an attempt told: a delivery that is settled can tell nothing more."""
     if handler.home is not None:
         with suppress(Exception, asyncio.CancelledError):
-            await asyncio.to_thread(handler.home.flush, attempt.held.delivery)
+            await in_own_thread(handler.home.flush, attempt.held.delivery)
 
 
 async def _leave(attempt: Attempt, context: Context, handler: Handler, error: BaseException) -> None:

@@ -6,7 +6,6 @@ attempt ends.
 
 from __future__ import annotations
 
-import asyncio
 from typing import NamedTuple
 
 from streamq.model.delivery import Delivery
@@ -15,6 +14,7 @@ from streamq.namespace import namespace_of
 from streamq.payloads import blobs
 from streamq.payloads.pipeline import blob_of, fetched, key_of
 from streamq.registry.handler import Handler
+from streamq.worker.own_threads import in_own_thread
 
 LONGER_MS = 60_000
 """So much longer than a result its blob lives: it is not gone while its task is shown."""
@@ -31,7 +31,7 @@ async def arguments_of(handler: Handler, payload: bytes) -> bytes:
     """Return a stored payload without a blob. Raises BlobLost, NoBlobs, DecodeError."""
     if blob_of(payload) is None:
         return payload
-    return await asyncio.to_thread(fetched, payload, handler.app)
+    return await in_own_thread(fetched, payload, handler.app)
 
 
 async def result_of(handler: Handler, delivery: Delivery, result: bytes, retention_ms: int) -> StoredResult:
@@ -41,5 +41,5 @@ async def result_of(handler: Handler, delivery: Delivery, result: bytes, retenti
         return StoredResult(stored, None)
     name = blobs.new_name(handler.app, namespace_of(handler.app).prefix, delivery.type)
     what = f"the result of task type {handler.name!r}"
-    reference = await asyncio.to_thread(blobs.put, store, name, stored, key_of(stored), what)
+    reference = await in_own_thread(blobs.put, store, name, stored, key_of(stored), what)
     return StoredResult(reference, ResultBlob(name, retention_ms + LONGER_MS))

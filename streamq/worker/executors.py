@@ -25,6 +25,7 @@ from streamq.telemetry import traces
 from streamq.worker import fork_guard
 from streamq.worker.child_pool import Child, join_in_background
 from streamq.worker.failures import Failure
+from streamq.worker.own_threads import in_own_thread
 
 
 class FailedInChild(Exception):
@@ -200,7 +201,7 @@ class Processes:
     async def ended(self) -> None:
         """Wait until the children that were closed have ended: the end of a lifespan takes its time."""
         if self._ending is not None and self._lifespan_timeout:
-            await asyncio.to_thread(self._ending.join)
+            await in_own_thread(self._ending.join)
 
     def kill(self) -> None:
         """Kill all children."""

@@ -15,6 +15,7 @@ from streamq.telemetry.logs import Logger
 from streamq.transport.async_transport import AsyncTransport
 from streamq.worker.assembly import Parts
 from streamq.worker.config import WorkerConfig
+from streamq.worker.own_threads import in_own_thread
 from streamq.worker.running_attempts import GRACE
 
 FLUSH_TIMEOUT: Final = 5.0
@@ -94,7 +95,7 @@ class Shutdown:
         self._leases.stop()
         self._runner.close()
         if self._leases.is_alive():  # a late heartbeat would register the worker again
-            await asyncio.to_thread(self._leases.join, 2.0)
+            await in_own_thread(self._leases.join, 2.0)
         # The first shard has the heartbeats, even if the worker was stopped before it served any shard.
         await asyncio.gather(
             *(self._shard_fetchers.leave(shard) for shard in {0, *self._shard_fetchers.shards})

@@ -136,6 +136,37 @@ async def test_patience_bounds_every_wait(black_hole: int, scheme: str, way: str
     assert not isinstance(found.value, OutcomeUnknown)
 
 
+@pytest.mark.parametrize("kind", ["flow", "key"])
+@pytest.mark.parametrize("way", ["sync", "async"])
+async def test_a_wait_that_looks_again_bears_an_outage_until_its_deadline(
+    proxy: Proxy, tcp: tuple[EmbeddedServer, int], kind: str, way: str
+) -> None:
+    app, other = StreamQ("shop", proxy.url, patience=0.2), StreamQ("shop", tcp[0].url)
+    flow = app.flow("import")
+    flow.add(app.bound("email", {}))
+    waited: Any = await flow.astart() if kind == "flow" else app.find("email", key="key")
+
+    def wait(seconds: float) -> Any:
+        return waited.aresult(seconds) if way == "async" else asyncio.to_thread(waited.result, seconds)
+
+    with pytest.raises(ResultTimeout, match=r"flow .* is running|no task 'email'"):
+        await wait(0.1)
+    waiting = asyncio.create_task(wait(40))
+    await asyncio.sleep(0.1)  # it waits by now, or it begins to within the outage
+    proxy.go_down()
+    with timed(), pytest.raises(ResultTimeout, match="unknown whether"):
+        await wait(1)
+    assert not waiting.done()
+    proxy.come_back()
+    if kind == "flow":
+        await waited.acancel()
+    else:
+        handle = await other.asend("email", {}, idempotency_key="key")
+        await handle.acancel()
+    with pytest.raises(Exception, match="was cancelled"):
+        await waiting
+
+
 def test_a_question_is_never_told_that_its_outcome_is_unknown(own: EmbeddedServer) -> None:
     app = StreamQ("shop", own.url, patience=1)
     handle = app.send("email", {})

@@ -174,3 +174,14 @@ def test_patches_reach_what_a_program_uses() -> None:
     with mock.patch(f"{__name__}.email.enqueue") as enqueue:
         email.enqueue("ada")
     enqueue.assert_called_once_with("ada")
+
+
+@pytest.mark.parametrize(
+    "what",
+    [handle, app.flow_handle("import:0:1764547200000-402938475610"), app.find("email", key="k"),
+     email.bind("a"), app.flow("import")],
+    ids=["handle", "flow handle", "keyed task", "bound", "flow"],
+)  # fmt: skip
+async def test_what_is_awaited_by_mistake_says_what_to_await(what: Any) -> None:
+    with pytest.raises(streamq.UsageError, match=r"write await \w+\.a\w+\("):
+        await what

@@ -276,6 +276,23 @@ def test_the_unpack_of_typing_extensions_is_read() -> None:
     assert one.arguments(one.payload((), {"at": AT})) == ((), {"at": AT})
 
 
+def test_a_default_of_none_may_be_passed_too() -> None:
+    """As it is in many programs that are older than `int | None`."""
+
+    NO_TIME, NO_ROW = cast("datetime", None), cast("Any", None)
+
+    @dataclass
+    class Row:
+        at: datetime = NO_TIME
+
+    def work(at: datetime = NO_TIME, *, row: Row = NO_ROW) -> None: ...
+
+    work.__annotations__ = {"at": datetime, "row": Row}
+    one = Handler("work", work, task_options({}))
+    for row in (None, Row(), Row(AT)):
+        assert one.arguments(one.payload((None,), {"row": row})) == ((), {"at": None, "row": row})
+
+
 def test_a_tree_of_unions_takes_no_exponential_time() -> None:
     value = Branch(Leaf(1), Leaf(2))
     for _ in range(40):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -28,6 +30,31 @@ async def watched(app: StreamQ, task_id: str, after: str = "") -> list[TaskEvent
 
 def values(events: list[TaskEvent]) -> list[Any]:
     return [event.value for event in events if event.kind == "value"]
+
+
+async def test_handlers_that_keep_the_loops_threads_busy_hold_up_no_other_tasks_end(app: StreamQ) -> None:
+    go = threading.Event()
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+
+    @app.task
+    async def busy() -> None:
+        await asyncio.to_thread(go.wait)
+
+    @app.task
+    async def tells(n: int) -> int:
+        get_context().progress(n, 2)
+        return n
+
+    try:
+        async with serving(app, WorkerOptions(concurrency=4)):
+            held = await busy.aenqueue()
+            await until(lambda: app.handle(held.id).status() == "running")
+            assert await (await tells.aenqueue(1)).aresult(10) == 1
+            go.set()
+            await held.aresult(10)
+    finally:
+        go.set()
+    clean(app)
 
 
 async def test_a_watcher_sees_all_in_order_and_last_the_end(app: StreamQ) -> None:
