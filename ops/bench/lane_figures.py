@@ -70,7 +70,7 @@ class Shop:
 
     @asynccontextmanager
     async def serving(self) -> AsyncGenerator[None]:
-        daemon = Daemon(self.app.address, DaemonOptions())
+        daemon = Daemon(self.app.address, DaemonOptions(discover_interval=0.5))
         worker = Worker(self.app, WorkerOptions(concurrency=AT_ONCE))
         running = [asyncio.create_task(service.run()) for service in (daemon, worker)]
         await asyncio.gather(daemon.ready.wait(), worker.ready.wait())
