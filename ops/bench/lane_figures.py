@@ -1,7 +1,7 @@
-"""Lanes at size: bytes of a parked task, the throughput of a fair type with one tenant, and how long a
-newcomer waits behind a million tasks of another.
+"""Lanes at size: bytes of a parked task, the throughput of a fair type with one tenant, how long a newcomer
+waits behind a million tasks of another, and the longest call of an audit.
 
-Run: python -m ops.bench.lane_figures [--parked 1000000] [--only memory speed newcomer]. It starts servers of
+Run: python -m ops.bench.lane_figures [--parked 1000000] [--only memory speed newcomer audit]. It starts servers of
 its own. Worker and daemon are in this process, so throughput says only how the two types compare.
 """
 
@@ -17,6 +17,8 @@ from typing import Any, Final
 
 from ops.bench.lanes import LANE, PAYLOAD, Bench
 from streamq import Daemon, DaemonOptions, Lane, StreamQ, Worker, WorkerOptions
+from streamq.calls import producer as producer_calls
+from streamq.control.inspector import Inspector
 from streamq.embedded import EmbeddedServer
 from streamq.options.lane import Lane as Rule
 from streamq.options.lane import gate
@@ -42,6 +44,28 @@ def memory(parked: int) -> None:
                 bench.enqueue(LANE, A_CALL, parked, lanes)
                 each = (used(bench) - before) / parked - len(PAYLOAD)
             print(f"parked in {lanes:,} lanes, waiting for {what}: payload + {each:.0f} bytes", flush=True)
+
+
+def audit(parked: int) -> None:
+    """Print the processor time of the longest calls of an audit of so many parked tasks in one lane."""
+    with EmbeddedServer() as server:
+        transport = SyncTransport(Address.parse(server.url))
+        bench = Bench(transport)
+        bench.begin(gate(100, None, Rule("n", running=1)))
+        transport.run(producer_calls.announce("bench", 1))
+        bench.enqueue(LANE, A_CALL, parked, 1)
+        calls, run = list[float](), transport.run
+
+        def measured(call: Any, **how: Any) -> Any:
+            answer: list[Any] = []
+            calls.append(bench.used(lambda: answer.append(run(call, **how))) / 1000)
+            return answer[0]
+
+        transport.run = measured  # type: ignore[method-assign]
+        found = Inspector(transport, "bench", 1).audit().problems
+    calls.sort()
+    told = f"the longest {', '.join(f'{took:.1f}' for took in calls[-5:])} ms; {len(found)} findings"
+    print(f"an audit of {parked:,} parked in one lane: {len(calls):,} calls, median {statistics.median(calls):.1f}, {told}")
 
 
 def used(bench: Bench) -> int:
@@ -70,7 +94,7 @@ class Shop:
 
     @asynccontextmanager
     async def serving(self) -> AsyncGenerator[None]:
-        daemon = Daemon(self.app.address, DaemonOptions())
+        daemon = Daemon(self.app.address, DaemonOptions(discover_interval=0.5))
         worker = Worker(self.app, WorkerOptions(concurrency=AT_ONCE))
         running = [asyncio.create_task(service.run()) for service in (daemon, worker)]
         await asyncio.gather(daemon.ready.wait(), worker.ready.wait())
@@ -137,13 +161,15 @@ def main() -> None:
     parser.add_argument("--parked", type=int, default=1_000_000)
     parser.add_argument("--tasks", type=int, default=3_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", nargs="+", default=["speed", "newcomer", "memory"])
+    parser.add_argument("--only", nargs="+", default=["speed", "newcomer", "audit", "memory"])
     args = parser.parse_args()
     if "speed" in args.only:
         for seconds in (0.001, 0.0):
             asyncio.run(speed(seconds, args.tasks, args.rounds))
     if "newcomer" in args.only:
         asyncio.run(newcomer(args.parked, 10))
+    if "audit" in args.only:
+        audit(args.parked)
     if "memory" in args.only:
         memory(args.parked)
 

@@ -2,7 +2,8 @@
 
 Owns the arithmetic. The less is in the streams, the sooner a lane that comes has its turn; too little, and
 workers wait. So it is the slots of the workers that live, and what they fetch ahead: a tenth of a second's
-work.
+work. How fast they are shows only while tasks wait: an idle type keeps its window, or the first tasks of the
+next burst would be let in a few at a time until the daemon looks again.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from streamq.transport.async_transport import AsyncTransport
 
 AHEAD: Final = 0.1
 """Seconds of work that workers are to have before them."""
+ASSUMED: Final = 64
+"""The window of a type that has none, in the scripts."""
 NEAR: Final = 0.1
 """A window that differs by no more is left as it is."""
 
@@ -36,7 +39,7 @@ class Windower:
     def __init__(self, transport: AsyncTransport, discovery: Discovery) -> None:
         self._transport = transport
         self._discovery = discovery
-        self._seen: dict[TypeKeys, tuple[float, int]] = {}
+        self._seen: dict[TypeKeys, tuple[float, int, bool]] = {}
 
     async def round(self, faults: Faults) -> None:
         """Look at every type that has lanes. Nothing is asked of the others but whether they have."""
@@ -55,18 +58,19 @@ class Windower:
         policy = await self._transport.run(question_calls.policy(keys), patience=0)
         if not Gate.parse(policy.get("gate", "")).fair:
             return
-        wanted = window(slots(beats, keys.type), await self._rate(keys))
-        before = count(policy.get("window"))
-        if wanted and abs(wanted - before) > NEAR * before:
+        rate, busy = await self._rate(keys)
+        wanted = window(slots(beats, keys.type), rate)
+        before = count(policy.get("window")) or ASSUMED
+        if wanted and abs(wanted - before) > NEAR * before and (busy or wanted > before):
             await self._transport.run(lane_calls.set_window(keys, wanted), patience=0)
 
-    async def _rate(self, keys: TypeKeys) -> float:
-        """How many complete in a second."""
+    async def _rate(self, keys: TypeKeys) -> tuple[float, bool]:
+        """How many complete in a second, and whether tasks waited at both ends of that time."""
         counts = await self._transport.run(question_calls.counts(keys), patience=0)
-        now, completed = time.monotonic(), counts.counters.get("completed", 0)
-        at, before = self._seen.get(keys, (now, completed))
-        self._seen[keys] = now, completed
-        return max(0, completed - before) / (now - at) if now > at else 0.0
+        now, completed, waits = time.monotonic(), counts.counters.get("completed", 0), counts.parked > 0
+        at, before, waited = self._seen.get(keys, (now, completed, False))
+        self._seen[keys] = now, completed, waits
+        return max(0, completed - before) / (now - at) if now > at else 0.0, waits and waited
 
 
 def slots(beats: Iterable[WorkerInfo], task_type: str) -> int:

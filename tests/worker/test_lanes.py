@@ -23,6 +23,8 @@ from streamq import (
 )
 from streamq.client import flows
 from streamq.control import lane_homes
+from streamq.daemon.loop import Faults
+from streamq.daemon.windower import Windower
 from streamq.flow import drive
 from streamq.keys import type_keys
 from tests.running import OPTIONS, clean, serving, tending, until, working
@@ -237,20 +239,34 @@ async def test_a_newcomer_waits_for_a_window_and_not_for_the_backlog(app: Stream
     assert started.index("b") <= 140
 
 
-async def test_the_daemon_keeps_the_window_of_a_fair_type(app: StreamQ) -> None:
+async def test_the_daemon_keeps_the_window_of_a_fair_type(
+    app: StreamQ, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds: list[None] = []
+    look = Windower.round
+
+    async def counted(windower: Windower, faults: Faults) -> None:
+        await look(windower, faults)
+        rounds.append(None)
+
+    monkeypatch.setattr(Windower, "round", counted)
+
     @app.task(lane=Lane("tenant", fair=True))
     async def work(tenant: str) -> None:
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0.05)
 
     def window() -> int:
         return int(app.inspector.policy("work").get("window", 0))
 
-    work.enqueue("a")
     async with serving(app, OPTIONS):
-        await until(lambda: window() == 11)  # ten slots, and one more
-        app.enqueue_many([work.bind(f"tenant {n % 9}") for n in range(3_000)])
-        await until(lambda: window() > 20)  # and what completes in a tenth of a second
-        await until(lambda: app.inspector.type_stats("work").counters["completed"] == 3_001)
+        app.enqueue_many([work.bind(f"tenant {n % 9}") for n in range(300)])
+        await until(lambda: 11 <= window() < 64)  # ten slots, and what completes in a tenth of a second
+        await until(lambda: app.inspector.type_stats("work").counters["completed"] == 300)
+        seen = len(rounds)
+        await until(lambda: len(rounds) > seen + 1)  # one may have begun before
+        kept = window()
+        await until(lambda: len(rounds) > seen + 4)
+        assert window() == kept > 11  # nobody works now: that says nothing about how fast the workers are
     clean(app)
 
 

@@ -196,8 +196,8 @@ local function lane_gate()
     rest[#rest + 1] = id
     due = due and due > now_ms and string.format('%.0f', due) or ''
     local head = r.head
-    local row = table.concat({
-      lane, '\0', key, letter, string.format('%.0f', cost), ';', due, ';', cmsgpack.pack(laned(rest))})
+    local row = lane .. '\0' .. key .. letter .. (cost == 1 and '1' or string.format('%.0f', cost)) .. ';' .. due .. ';'
+      .. cmsgpack.pack(laned(rest))
     redis.call('ZADD', lanes, 0, row)
     rows_there = true
     redis.call('HSET', index, id, 'k' .. key .. lane)
