@@ -72,7 +72,7 @@ def fitted(table: Table, room: int, dropped: Sequence[str], width: Callable[[str
     if (over := _over(table, room, width)) <= 0:
         return table
     most = max(_LEAST, table.widths(width)[0] - over)
-    rows = [[_cut(printable.line(str(row[0])), most), *row[1:]] for row in table.rows]
+    rows = [[cut(printable.line(str(row[0])), most), *row[1:]] for row in table.rows]
     return Table(table.head, rows, table.bold)
 
 
@@ -87,7 +87,8 @@ def _without(table: Table, name: str) -> Table:
     return Table([table.head[n] for n in kept], rows, table.bold)
 
 
-def _cut(text: str, most: int) -> str:
+def cut(text: str, most: int) -> str:
+    """Return a text of at most so many characters."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 

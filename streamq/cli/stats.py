@@ -88,7 +88,8 @@ def _write(app: str, stats: Sequence[TypeStats], more: int, faults: Sequence[str
 
 
 def _parked(one: TypeStats) -> str:
-    return f"{one.parked:,} tasks of {one.type} are parked: `streamq lanes {one.type}` shows why"
+    parked = f"1 task of {one.type} is" if one.parked == 1 else f"{one.parked:,} tasks of {one.type} are"
+    return f"{parked} parked: `streamq lanes {one.type}` shows why"
 
 
 def _overdue(stats: Sequence[TypeStats]) -> str:

@@ -15,7 +15,7 @@ import time
 from typing import Final
 
 from streamq.cli import target
-from streamq.cli.layout import Block, Line, Table, fitted, plain
+from streamq.cli.layout import Block, Line, Table, cut, fitted, plain
 from streamq.cli.output import WIDE, columns, draws, write_json, write_lines, write_note
 from streamq.cli.overview import Overview, Watch
 from streamq.cli.task import progress_text
@@ -33,6 +33,8 @@ SHARE: Final = 0.1
 LEAST: Final = 0.25
 PAUSED: Final = 5
 """Paused types that are named."""
+UNSERVED: Final = 3
+"""Types without a worker that are named."""
 _EVERYTHING: Final = 1_000_000
 _COLUMNS: Final = (
     "TYPE", "READY", "RUNNING", "SCHEDULED", "DEAD", "IN/S", "OUT/S", "OLDEST",
@@ -119,14 +121,29 @@ def _head(seen: Overview, width: int) -> list[Line]:
 
 
 def _warnings(seen: Overview) -> list[Line]:
-    """Return what is paused, and what is missing from the numbers."""
+    """Return what stands still, what is paused, and what is missing from the numbers."""
     texts = [target.missing(seen.missing_shards)] if seen.missing_shards else []
+    texts += [NO_DAEMON] if seen.daemons is not None and not any(one.alive for one in seen.daemons) else []
+    texts += _unserved(seen)
     texts += [target.more_types(seen.more_types)] if seen.more_types else []
     texts += [fault[:400] for fault in seen.faults[:5]]
     paused = [one.pause for one in seen.types if one.pause is not None]
     texts += [_paused(one) for one in paused[:PAUSED]]
     texts += [f"and {len(paused) - PAUSED} more are paused"] if len(paused) > PAUSED else []
     return [Line(f"! {text}", bold=True) for text in texts]
+
+
+def _unserved(seen: Overview) -> list[str]:
+    """Return which types have ready tasks that no living worker takes."""
+    served = {str(kind) for one in seen.workers or () if one.alive for kind in one.details.get("types") or ()}
+    alone = [
+        one.stats for one in seen.types if one.stats.ready and not one.pause and one.stats.type not in served
+    ]
+    if seen.workers is None or not alone:
+        return []
+    first = ", ".join(cut(one.type, 24) for one in sorted(alone, key=lambda one: -one.ready)[:UNSERVED])
+    more = f" and {len(alone) - UNSERVED} more" if len(alone) > UNSERVED else ""
+    return [f"no worker serves {first}{more}: {sum(one.ready for one in alone):,} tasks wait"]
 
 
 def _paused(pause: Pause) -> str:
@@ -196,7 +213,5 @@ def _daemons(seen: Overview, width: int) -> list[Block]:
     if seen.daemons is None:
         return [Line(""), Line("! daemons: unknown, the master with their heartbeats is unreachable")]
     problems = [f"{one.name}: {p}" for one in seen.daemons for p in one.details.get("problems") or ()]
-    if not any(one.alive for one in seen.daemons):
-        problems.append(NO_DAEMON)
     lines = [part for problem in problems for part in _folded(Line(f"! {problem}"), width)]
     return [Line(""), *lines] if problems else []

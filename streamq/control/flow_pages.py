@@ -132,7 +132,7 @@ def troubled(
     stuck = yield from _heads(by_shard, sorted(late, reverse=True), look, 2 * limit)
     failed = yield from _heads(by_shard, gone, look, 4 * limit * len(shards))
     failed = [one for one in failed if one.state in ("failed", "stuck")]
-    failed.sort(key=lambda one: one.ended_ms or 0, reverse=True)
+    failed.sort(key=lambda one: (one.state == "stuck", one.ended_ms or 0), reverse=True)
     return [one for one in stuck if one.state not in OVER][:limit], failed[:limit]
 
 

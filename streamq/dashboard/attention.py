@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
+from urllib.parse import quote
 
 from streamq.control.action_log import Pause
 from streamq.control.formatting import age
@@ -21,6 +22,18 @@ BEHIND: Final = 300.0
 NAMED: Final = 3
 """Types or workers that are named; of more only the number is told."""
 _ORDER: Final = {"fault": 0, "warning": 1}
+_PLACES: Final = {
+    "recurring tasks": "/schedules",
+    "flows": "/flows",
+    "dead letters": "/dead",
+    "halted lanes": "/types/{}/lanes",
+    "rules": "/types/{}",
+    "newer tasks": "/workers",
+    "features": "/workers",
+    "releases": "/workers",
+}
+"""Where what the doctor found can be mended, by the name of its check without the app or the type; {} is the
+type. Everything else is on the server's page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +142,10 @@ def _doctor(seen: Seen) -> Iterator[Concern]:
     for one in seen.findings:
         if one.status in ("fault", "warning") and one.name not in own:
             level: Literal["fault", "warning"] = "fault" if one.status == "fault" else "warning"
-            title = one.name[:1].upper() + one.name[1:]
-            yield Concern(level, title, f"{one.finding}.", one.fix, "/server")
+            what, _, of = one.name.partition(" of ")
+            path = _PLACES.get(what, "/server").format(quote(of, safe=""))
+            title = what if of == seen.app else one.name
+            yield Concern(level, title[:1].upper() + title[1:], f"{one.finding}.", one.fix, path)
 
 
 def _named(names: Sequence[str]) -> str:

@@ -242,24 +242,25 @@ class Pages:
         )
 
     def schedules(self, request: Request) -> Response:
-        """Recurring tasks: of so many what became of the last run."""
+        """Recurring tasks, those that are late first: of so many what became of the last run."""
         found = self._site.queue.schedules
         query = request.query_params
         listed = [one for one in found.all(outcomes=False) if _wanted(one, query)]
-        whole = [one for one in listed if not one.fault]
+        inspector = self._site.inspector(request)
+        now = inspector.now_ms()
+        whole = sorted((one for one in listed if not one.fault), key=lambda one: not views.late(one, now))
         shown = [found.get(one.name) for one in paged(query, whole)]
         broken = [one for one in listed if one.fault][:PAGE]
-        inspector = self._site.inspector(request)
         return self._site.page(
             request,
             "schedules.html",
-            shown=[views.schedule(one) for one in shown],
+            shown=[views.schedule(one, now) for one in shown],
             broken=broken,
             number=len(listed),
             paging=paging(query, whole),
             given={name: query.get(name, "") for name in ("type", "name")},
             faults=found.faults,
-            now_ms=inspector.now_ms(),
+            now_ms=now,
             daemons=unless_unreachable(inspector.daemons_alive),
         )
 

@@ -20,6 +20,7 @@ from streamq.control.task_rows import TaskFilter, TaskRow, error_text
 from streamq.dashboard import task_views
 from streamq.dashboard.findings import Findings
 from streamq.dashboard.redaction import HIDDEN, Redaction
+from streamq.doctor.queue import LATE_RUN
 from streamq.errors import AuthenticationFailed
 from streamq.heartbeat import WorkerInfo
 from streamq.options.schedule import zone
@@ -183,9 +184,15 @@ def running(task: object) -> RunningTask | None:
     return RunningTask(task["id"], task.get("attempt"), moment(task.get("since_ms")))
 
 
-def schedule(one: ScheduleInfo) -> dict[str, object]:
-    """A schedule for a page: its next runs and its last in its own zone."""
+def late(one: ScheduleInfo, now_ms: int) -> bool:
+    """Return whether the next run of a schedule should have been made."""
+    return one.next_ms is not None and one.next_ms + one.jitter * 1000 + LATE_RUN < now_ms
+
+
+def schedule(one: ScheduleInfo, now_ms: int) -> dict[str, object]:
+    """A schedule for a page: whether it is late, its next runs and its last in its own zone."""
     return {
+        "late": late(one, now_ms),
         **asdict(one), "local": {ms: _local(ms, one.tz) for ms in (*one.upcoming, one.last_for_ms) if ms},
         "missed": sorted((one.skipped or {}).items()),
     }  # fmt: skip

@@ -130,9 +130,12 @@ class AppChecks:
     def _served(self, stats: Sequence[TypeStats], alive: Sequence[WorkerInfo]) -> Check:
         name = f"workers of {self._app}"
         served = {str(kind) for one in alive for kind in one.details.get("types") or ()}
-        waiting = [f"{one.type} ({one.ready} ready)" for one in stats if one.ready and one.type not in served]
+        waiting = [
+            f"{one.type} ({one.ready:,} ready)" for one in stats if one.ready and one.type not in served
+        ]
         if not alive:
-            return warning(name, f"none is alive{_list('; ', waiting)}", _START_WORKER)
+            judged = fault if waiting else warning
+            return judged(name, f"none is alive{_list('; ', waiting)}", _START_WORKER)
         if waiting:
             return warning(name, f"{len(alive)} alive, but none serves {', '.join(waiting)}", _START_WORKER)
         return ok(name, f"{len(alive)} alive: {_named(alive)}")

@@ -1,4 +1,4 @@
-"""Check the rules of lanes and unique keys: which are held, and which tasks are in no lane.
+"""Check the rules of lanes and unique keys: which are held, which tasks are in no lane, which lanes halt.
 
 Owns how that is judged. Writes nothing.
 """
@@ -17,15 +17,21 @@ from streamq.features import LANES, UNIQUE
 from streamq.flow import drive
 from streamq.heartbeat import WorkerInfo
 from streamq.keys import TypeKeys
+from streamq.model.task import TaskId
+from streamq.options.lane import Gate
 from streamq.transport.sync_transport import SyncTransport
 
 _SHOWN: Final = 5
+_PAGE: Final = 100
+_PAGES: Final = 5
+"""Pages of lanes that are looked at for halted ones: there may be millions."""
 _WORDS: Final = {LANES: "lanes and limits", UNIQUE: "unique keys"}
 Ask = Callable[[AnyCall, Callable[[], Any]], Any]
 
 
 def checks(transport: SyncTransport, app: str, types: Iterable[TypeKeys], ask: Ask) -> Iterator[Check]:
-    """Report rules that are not in force yet, and tasks that were enqueued without their lane."""
+    """Report rules that are not in force yet, tasks that were enqueued without their lane, and lanes that a
+    dead letter halts."""
     processes: list[WorkerInfo] | None = None
     for t in types:
         rules: dict[str, str] = ask(producer_calls.policy_rules(t), dict)
@@ -36,6 +42,8 @@ def checks(transport: SyncTransport, app: str, types: Iterable[TypeKeys], ask: A
             looked, without = ask(lane_calls.unlaned(t), lambda: (0, 0))
             if without:
                 yield _unlaned(t, looked, without)
+        if Gate.parse(rules.get("gate", "")).halts and (halted := _halted_lanes(t, ask)):
+            yield _halted(t, halted)
 
 
 def _held(t: TypeKeys, features: list[str], processes: list[WorkerInfo]) -> Check:
@@ -55,4 +63,30 @@ def _unlaned(t: TypeKeys, looked: int, without: int) -> Check:
         f"{t.type}: {without} of its first {looked} tasks are in no lane: what enqueued them does not know "
         "its lanes, or did so before they were declared",
         "deploy producers with the newer release; these tasks run, but their lanes' limits do not see them",
+    )
+
+
+def _halted_lanes(t: TypeKeys, ask: Ask) -> list[lane_calls.LaneRow]:
+    """Return the lanes with tasks that wait for a dead letter to be requeued or purged."""
+    found: list[lane_calls.LaneRow] = []
+    after = ""
+    for _ in range(_PAGES):
+        page: tuple[str, list[lane_calls.LaneRow]] = ask(lane_calls.listed(t, after, _PAGE), lambda: ("", []))
+        after, rows = page
+        found += [row for row in rows if row.halted]
+        if not after:
+            break
+    return found
+
+
+def _halted(t: TypeKeys, halted: list[lane_calls.LaneRow]) -> Check:
+    """Lanes are named by their dead letters: their own names are arguments."""
+    waiting = sum(row.parked for row in halted)
+    letters = [str(TaskId(t.type, t.shard, row.halted)) for row in halted]
+    tasks = "1 task waits" if waiting == 1 else f"{waiting:,} tasks wait"
+    lanes = "a lane is" if len(halted) == 1 else f"{len(halted)} lanes are"
+    return warning(
+        f"halted lanes of {t.type}",
+        f"{lanes} shut by a dead letter, and {tasks} behind it: {', '.join(letters[:_SHOWN])}",
+        f"streamq dead show {letters[0]}, then streamq dead requeue or purge",
     )

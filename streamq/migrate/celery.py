@@ -163,7 +163,7 @@ CELERY: Final = System(
             "request": systems.CONTEXT,
         }),
         rows("result", {"update_state": systems.PROGRESS}),
-        rows("workflow", {"replace": (systems.FOLLOW, "none"), "add_trail": ("", "none")}),
+        rows("workflow", {"replace": (systems.RUN_FLOW, "changed"), "add_trail": ("", "none")}),
     ),
     task_options=_OPTIONS,
     send_options=joined(_OPTIONS, _SEND_OPTIONS),

@@ -105,6 +105,7 @@ JSON: Final = "nothing: values are sent as JSON and converted to the annotated t
 TESTS: Final = "streamq.testing: a real server, tasks run in the test's own thread"
 WORKER: Final = "the command `streamq worker APP`, or `async with app.run_worker()`"
 PROGRESS: Final = "get_context().progress(done, total)"
+RUN_FLOW: Final = "return await get_context().run_flow(wf): the task waits for a flow, and returns its result"
 FOLLOW: Final = "enqueue the next task in the handler: get_context().enqueue(next.bind(...))"
 FLOW: Final = "a flow: wf = app.flow(name); wf.add(task.bind(...)), wf.chain(...), wf.group(...); wf.start()"
 URL: Final = "STREAMQ_URL, or StreamQ(name, url)"

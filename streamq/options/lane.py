@@ -207,16 +207,17 @@ def gate(running: int | None, rate: StartRate | None, of: Lane | None) -> str:
 
 class Gate(NamedTuple):
     """The rules as the policy in Redis has them, of any release. limited: of the whole type, by a number or a
-    rate."""
+    rate; halts: whether a dead letter shuts its lane."""
 
     limited: bool
     fair: bool
+    halts: bool
 
     @classmethod
     def parse(cls, text: str) -> Gate:
         """Read what `gate` wrote."""
-        running, interval, _burst, fair, *_ = (*text.split(";"), "", "", "", "")
-        return cls(bool(running or interval), fair == "1")
+        running, interval, _burst, fair, _order, halts, *_ = (*text.split(";"), *[""] * 6)
+        return cls(bool(running or interval), fair == "1", halts == "1")
 
 
 def limit_of(

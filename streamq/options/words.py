@@ -149,6 +149,7 @@ def _lane(lane: Lane) -> str:
     parts += [f"at most {_rate(lane.per_start)} start"] if lane.per_start else []
     parts += ["lanes take turns"] if lane.fair else []
     parts += ["one after the other, in their order"] if lane.order else []
+    parts += ["a dead letter halts its lane"] if lane.on_dead == "halt" else []
     return " wait together; ".join([parts[0], ", ".join(parts[1:]) or "without a limit"])
 
 

@@ -1,7 +1,8 @@
 """A queue on a bad day, for looking at it as an operator does: python -m tests.dashboard.scene
 
-Ten types, many waiting tasks, dead letters of several faults, lanes, schedules, two killed workers, a paused
-type, one that nobody serves, and no daemon. It serves the dashboard until Ctrl-C; tests use it with fewer.
+Eleven types, many waiting tasks, dead letters of several faults, lanes, one of which a dead letter halts,
+schedules that are late, a stuck flow, two killed workers, a paused type, one that nobody serves, and no
+daemon. It serves the dashboard until Ctrl-C; tests use it with fewer.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ from tests.dashboard.shop import TRUSTED
 from tests.running import tending, until, working
 
 LONG = "reconcile_the_ledgers_of_all_regional_subsidiaries_with_the_general_ledger_every_night"
-SERVED = ("email", "charge", "webhook", "thumbnail", "export", "invoice", "sync_stock", "report")
+SERVED = ("email", "charge", "webhook", "thumbnail", "export", "invoice", "sync_stock", "ship", "report")
 
 
-def build(url: str) -> tuple[StreamQ, dict[str, Any]]:  # noqa: C901 - ten handlers
-    """The app and its ten types: one has a very long name, and nobody serves two of them."""
+def build(url: str) -> tuple[StreamQ, dict[str, Any]]:  # noqa: C901 - eleven handlers
+    """The app and its eleven types: one has a very long name, and nobody serves two of them."""
     app = StreamQ("shop", url)
 
     @app.task
@@ -82,6 +83,12 @@ def build(url: str) -> tuple[StreamQ, dict[str, Any]]:  # noqa: C901 - ten handl
     async def report(month: str) -> None:
         await asyncio.sleep(3600)
 
+    @app.task(max_attempts=1, lane=Lane("order", order=True, on_dead="halt"))
+    async def ship(order: int, step: str) -> str:
+        if order == 7 and step == "pack":
+            raise LookupError("order 7 has no address")
+        return step
+
     @app.task(name=LONG)
     async def reconcile(region: str) -> None: ...
 
@@ -96,6 +103,7 @@ def build(url: str) -> tuple[StreamQ, dict[str, Any]]:  # noqa: C901 - ten handl
         export,
         invoice,
         sync_stock,
+        ship,
         report,
         reconcile,
         legacy_import,
@@ -125,6 +133,11 @@ async def fill(app: StreamQ, task: dict[str, Any], waiting: int) -> None:
             )
             await app.aenqueue_many([bind("invoice", n) for n in range(5)])
             await app.aenqueue_many([bind("export", f"2026-{n:02}") for n in range(1, 9)])
+            await app.aenqueue_many(
+                [bind("ship", n, step) for n in (7, 8) for step in ("pick", "pack", "send")]
+            )
+            stuck = await journey(app, task).astart(key="2026-11")
+            await until(lambda: stuck.status() == "stuck")
             failed = await monthly(app, task).astart(key="2026-10")
             await until(lambda: failed.status() == "failed")
             await until(lambda: all(one.ready + one.running == 0 for one in app.inspector.stats()), 60)
@@ -145,6 +158,7 @@ async def fill(app: StreamQ, task: dict[str, Any], waiting: int) -> None:
     put = app.aschedules.put
     await put("nightly-ledgers", Cron("30 2 * * *", tz="Europe/Madrid"), bind(LONG, "all"))
     await put("stock", Every("10m"), bind("sync_stock", "all"))
+    await put("hooks", Every("1s"), bind("webhook", "https://example.com/beat", {"status": 200}))
     for n in range(60):
         await put(f"export-{n:02}", Cron(f"{n} 4 * * *"), bind("export", f"customer {n}"))
     await app.aschedules.pause("export-07", "customer 7 has left")
@@ -160,6 +174,15 @@ def monthly(app: StreamQ, task: dict[str, Any]) -> FlowGraph:
     )
     for name in ("europe", "asia", "africa", "america"):
         wf.add(task["export"].bind(name), name=name, after=told)
+    return wf
+
+
+def journey(app: StreamQ, task: dict[str, Any]) -> FlowGraph:
+    """A flow that fails, and whose undo fails as well."""
+    wf = app.flow("journey")
+    refused = {"status": 503}
+    seat = wf.add(task["export"].bind("seat"), undo=task["webhook"].bind("https://example.com/undo", refused))
+    wf.add(task["webhook"].bind("https://example.com/pay", refused), name="pay", after=seat)
     return wf
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from tenacity import wait_fixed
 
-from streamq import StreamQ, WorkerOptions, blocking
+from streamq import FlowGraph, Lane, StreamQ, WorkerOptions, blocking
 from streamq.calls import question as question_calls
 from streamq.calls.call import Call
 from streamq.calls.rollup import MINUTE_MS, QUARTER_MS
@@ -29,13 +29,14 @@ from tests.dashboard.browser import chromium, served
 from tests.dashboard.shop import DAEMON, TRUSTED
 from tests.running import tending, until, working
 
-PACE = {"email": 240, "charge": 90, "thumbnail": 700, "report": 6}
-RUN = {"email": 0.08, "charge": 0.22, "thumbnail": 0.6, "report": 14.0}
+PACE = {"email": 240, "charge": 90, "invoice": 40, "thumbnail": 700, "report": 6}
+RUN = {"email": 0.08, "charge": 0.22, "invoice": 0.4, "thumbnail": 0.6, "report": 14.0}
 PAGES = {
     "overview": "/",
     "dead-letters": "/dead",
     "workers": "/workers",
     "type": "/types/charge",
+    "lanes": "/types/invoice/lanes",
     "server": "/server",
 }
 
@@ -58,6 +59,28 @@ async def report(month: str) -> None:
     await hold.wait()
 
 
+async def invoice(customer: str, order: int) -> None:
+    await hold.wait()
+
+
+async def fetch(day: str) -> list[str]:
+    return [f"{day}/{n:02}.csv" for n in range(24)]
+
+
+async def parse(file: str) -> int:
+    return len(file)
+
+
+async def load(region: str, rows: list[int]) -> int:
+    if region == "asia":
+        raise ConnectionError("the warehouse of asia did not answer within 5 s")
+    return sum(rows)
+
+
+async def publish(loaded: list[int]) -> int:
+    return sum(loaded)
+
+
 async def thumbnail(path: str, size: int) -> None:
     await hold.wait()
 """
@@ -68,8 +91,25 @@ def shop(app: StreamQ, hold: asyncio.Event) -> dict[str, Any]:
     linecache.cache[FILE] = (len(SOURCE), None, SOURCE.splitlines(keepends=True), FILE)
     handlers: dict[str, Any] = {"hold": hold, "__name__": "shop.tasks"}
     exec(compile(SOURCE, FILE, "exec"), handlers)  # noqa: S102 - our own text, above
-    policy: dict[str, Any] = {"charge": {"max_attempts": 2, "backoff": wait_fixed(0.01)}}
-    return {name: app.task(**policy.get(name, {"timeout": None}))(handlers[name]) for name in PACE}
+    policy: dict[str, Any] = {
+        "charge": {"max_attempts": 2, "backoff": wait_fixed(0.01)},
+        "invoice": {"timeout": None, "lane": Lane("customer", running=2, fair=True), "running": 8},
+        "load": {"max_attempts": 1},
+    }
+    names = (*PACE, "fetch", "parse", "load", "publish")
+    return {name: app.task(**policy.get(name, {"timeout": None}))(handlers[name]) for name in names}
+
+
+def nightly(app: StreamQ, types: dict[str, Any]) -> FlowGraph:
+    """A flow whose map has run and one of whose regions failed."""
+    wf = app.flow("nightly-import")
+    files = wf.add(types["fetch"].bind("2026-11-30"))
+    rows = wf.map(types["parse"], files)
+    regions = ("europe", "asia", "america")
+    loaded = [wf.add(types["load"].bind(one, rows.output), name=f"load_{one}") for one in regions]
+    told = wf.add(types["publish"].bind([one.output for one in loaded]))
+    told.then(types["email"].bind("ops@example.com", "import"))
+    return wf
 
 
 async def history(app: StreamQ) -> None:
@@ -129,6 +169,12 @@ async def fill(app: StreamQ, types: dict[str, Any]) -> None:
         await types["charge"].aenqueue(n, amount=f"{n * 3}.00")
         await types["email"].options(delay=60.0 * n).aenqueue(f"later{n}@example.com", template="reminder")
     await until(lambda: all(one.ready + one.running == 0 for one in app.inspector.stats()), 60)
+    flow = await nightly(app, types).astart(key="2026-11-30")
+    await until(lambda: flow.status() == "failed", 30)
+    orders = {"acme": 40, "globex": 25, "initech": 12, "umbrella": 7, "hooli": 3, "stark": 2}
+    for customer, number in orders.items():
+        await app.aenqueue_many([types["invoice"].bind(customer, n) for n in range(number)])
+    await asyncio.to_thread(app.admin.acting_for("ada").pause_lane, "invoice", "globex")
     await types["report"].aenqueue("2026-10")
     for n in range(1, 40):
         await types["thumbnail"].aenqueue(f"cats/{n:04}.jpg", 256)
@@ -137,15 +183,17 @@ async def fill(app: StreamQ, types: dict[str, Any]) -> None:
 
 
 async def shoot(browser: Any, address: str, theme: str, folder: Path, app: StreamQ) -> None:
-    view = {"width": 1360, "height": 860}
+    view = {"width": 1280, "height": 860}
     context = await browser.new_context(color_scheme=theme, viewport=view)
     page = await context.new_page()
     pages = dict(PAGES)
-    pages["task"] = f"/tasks/{app.inspector.tasks('dead', limit=1).rows[0].id}"
+    pages["task"] = f"/tasks/{app.inspector.tasks('dead', 'charge', limit=1).rows[0].id}"
+    pages["flow"] = f"/flows/{app.flows.page().flows[0].id}"
     for name, path in pages.items():
         await page.goto(address + path)
         await page.wait_for_timeout(800)
-        await page.screenshot(path=folder / f"dashboard-{name}-{theme}.png")
+        whole = name == "flow"  # its graph is below
+        await page.screenshot(path=folder / f"dashboard-{name}-{theme}.png", full_page=whole)
     await context.close()
     phone = await browser.new_context(color_scheme=theme, viewport={"width": 390, "height": 844})
     page = await phone.new_page()

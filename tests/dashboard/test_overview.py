@@ -16,13 +16,14 @@ from streamq.dashboard import dashboard
 from streamq.dashboard.attention import Seen, concerns
 from streamq.dashboard.history import point
 from streamq.dashboard.overview import arranged, over
-from streamq.doctor.check import fault, ok
+from streamq.doctor.check import fault, ok, warning
 from streamq.errors import UsageError
 from streamq.heartbeat import WorkerInfo
 from streamq.keys import type_keys
 from streamq.model.counts import Counts
 from tests.dashboard.shop import DAEMON, TRUSTED
 from tests.dashboard.test_pages import client
+from tests.doctor.looks import look, one
 from tests.running import tending, until
 
 
@@ -77,6 +78,33 @@ def test_what_is_wrong_is_told_with_the_worst_first() -> None:
     assert texts["Nobody serves a type"].text == "7 tasks wait: old."
     assert texts["mail is paused by ada"].text == "the relay is down. 2 wait."
     assert texts["Persistence"].fix == "CONFIG SET appendonly yes"
+
+
+def test_what_the_doctor_finds_leads_to_where_it_is_mended() -> None:
+    names = (
+        "recurring tasks of shop",
+        "flows of shop",
+        "dead letters of shop",
+        "halted lanes of a/b",
+        "memory",
+    )
+    found = concerns(seen(findings=[warning(name, "something", "") for name in names]))
+    assert [(one.title, one.path) for one in found] == [
+        ("Recurring tasks", "/schedules"),
+        ("Flows", "/flows"),
+        ("Dead letters", "/dead"),
+        ("Halted lanes of a/b", "/types/a%2Fb/lanes"),
+        ("Memory", "/server"),
+    ]
+
+
+def test_the_doctor_names_what_stands_still(scene: StreamQ, scene_url: str) -> None:
+    checks = look(scene_url)
+    halted = one(checks, "halted lanes of ship")
+    letter = scene.inspector.tasks("dead", "ship").rows[0].id
+    assert halted.finding == f"a lane is shut by a dead letter, and 1 task waits behind it: {letter}"
+    assert "an undo task failed" in one(checks, "flows of shop").finding
+    assert one(checks, "workers of shop").status == "fault"
 
 
 def test_of_many_unserved_types_a_few_are_named() -> None:

@@ -43,7 +43,7 @@ def test_nobody_is_there(shard: Shard, url: str) -> None:
     assert one(checks, "daemon").status == "fault"
     assert "streamq daemon" in one(checks, "daemon").fix
     found = one(checks, "workers of shop")
-    assert (found.status, found.finding) == ("warning", "none is alive; email (1 ready)")
+    assert (found.status, found.finding) == ("fault", "none is alive; email (1 ready)")
     beat(shard, "w1", types=["other"])
     assert "none serves email" in one(look(url), "workers of shop").finding
 

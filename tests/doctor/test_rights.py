@@ -99,7 +99,7 @@ def test_a_user_who_may_only_read(users: str, capsys: Capture) -> None:
     assert {key: command(users, "DUMP", key) for key in command(users, "KEYS", "*")} == before  # type: ignore[attr-defined]
     assert one(checks, "server").status == "unknown"
     assert "may be observer" in next(c for c in checks if c.name == "rights").finding
-    assert one(checks, "workers of shop").status == "warning"
+    assert one(checks, "workers of shop").status == "fault"
     blind = look(as_user(users, "someone", "+time", "+client|setname"))
     assert {check.name: check.status for check in blind}["rights"] == "unknown"
     assert main(["doctor", "--url", users.replace("unix://", "unix://nobody:x@")]) == 77

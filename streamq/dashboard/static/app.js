@@ -96,7 +96,7 @@
     const alone = data.times.filter((_, n) => names.some((name) => data[name][n] != null)).length < 3;
     const axis = {stroke: getComputedStyle(root).getPropertyValue("--soft").trim(), grid: {stroke: getComputedStyle(root).getPropertyValue("--line").trim(), width: 1}, ticks: {show: false}, font: "11px system-ui"};
     const series = names.map((name, n) => ({label: NAMES[name], stroke: colour(n + 1), width: 1.5, value: (_, v) => show(v), points: {show: alone, size: 5}, spanGaps: true}));
-    const options = {width: Math.max(200, place.clientWidth), height: 180, series: [{value: (_, at) => at == null ? "–" : format.format(new Date(at * 1000))}, ...series], axes: [{...axis, values: (_, ticks) => ticks.map((at) => hour.format(new Date(at * 1000)))}, {...axis, size: 56, values: (_, ticks) => ticks.map(show)}], scales: {y: {range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1]}}, cursor: {y: false}};
+    const options = {width: Math.max(200, place.clientWidth), height: 180, series: [{value: (_, at) => at == null ? "–" : format.format(new Date(at * 1000))}, ...series], axes: [{...axis, space: 74, values: (_, ticks) => ticks.map((at) => hour.format(new Date(at * 1000)))}, {...axis, size: 56, values: (_, ticks) => ticks.map(show)}], scales: {y: {range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1]}}, cursor: {y: false}};
     place.replaceChildren();
     return new uPlot(options, [data.times, ...names.map((name) => data[name])], place);
   };
