@@ -17,15 +17,15 @@ import orjson
 from streamq.calls import flows as calls
 from streamq.calls import producer as producer_calls
 from streamq.calls.call import Arg
-from streamq.calls.flows import Item
+from streamq.calls.flows import Committed, Item
 from streamq.client.flows import announce, register, reopen
-from streamq.errors import OutcomeUnknown
+from streamq.errors import OutcomeUnknown, ServerError
 from streamq.flow import Flow, ask
 from streamq.flows.advancing import Guess, advance
 from streamq.flows.flow_id import FlowId, new_local
 from streamq.flows.growing import page_of
 from streamq.flows.reading import Named, NodeKind
-from streamq.keys import FLOW_PAGE, ShardKeys, shard_keys
+from streamq.keys import FLOW_PAGE, ShardKeys, shard_keys, type_keys
 from streamq.model.task import LETTER, NewTask
 from streamq.registry.growth import values_of
 from streamq.registry.handler import Handler
@@ -109,17 +109,11 @@ def start(registry: Registry, declared: Declares, key: str, child: Child | None 
     yield from _registered(registry, declared, shard)
     local = new_local(round(time.time() * 1000)) if child is None else child.local
     for _ in range(_TRIES):
-        pages: dict[str, None] = {}
-        for part in _parts(declared, key, child):
-            call = calls.build_part(s, local, part.page, part.record, part.items, running=False)
-            yield from ask(call)
-            pages[s.flow_items(local, part.page)] = None
-        number, letters = _number(declared), _letters(declared)
-        done = yield from ask(calls.commit(s, local, key, gone, number, list(pages), letters))
-        if done.answer == "closed":
-            yield from reopen(registry.name, shard, producer_calls.is_closed(s))
+        about = calls.Beginning(key, gone, _number(declared), _letters(declared))
+        done = yield from _at_once(registry, s, local, declared, about, child)
+        if done is None:
+            done = yield from _in_parts(registry, s, local, declared, about, child)
         if done.answer == "started":
-            yield from advance(s, local, pipeline=registry.pipeline, guess=_first(declared))
             return Built(FlowId(declared.name, shard, local), duplicate=False, last=_last(declared))
         if done.answer == "before":
             before, gone = yield from _holder(s, key)
@@ -128,6 +122,59 @@ def start(registry: Registry, declared: Declares, key: str, child: Child | None 
     raise OutcomeUnknown(
         f"flow {declared.name!r} could not be stored: its parts expired before it was started"
     )
+
+
+def _at_once(
+    registry: Registry,
+    s: ShardKeys,
+    local: str,
+    declared: Declares,
+    about: calls.Beginning,
+    child: Child | None,
+) -> Flow[Committed | None]:
+    """Store and start a flow in one call; None if it takes several."""
+    first = _first(declared)
+    if (
+        first is None
+        or len(declared.nodes) > FLOW_PAGE
+        or any(node.items is not None for node in declared.nodes)
+    ):
+        return None
+    part, *more = _parts(declared, about.key, child)
+    if more:
+        return None
+    t = type_keys(registry.name, s.shard, first.type)
+    try:
+        done, left = yield from ask(calls.start(t, s, local, part.page, about, part.record, part.items))
+    except ServerError:  # keys of that type are damaged: they do not keep the flow from its start
+        return None
+    if done.answer == "closed":
+        yield from reopen(registry.name, s.shard, producer_calls.is_closed(s))
+    if left is not None and (left.ready or left.more):
+        yield from advance(s, local, pipeline=registry.pipeline)
+    return done
+
+
+def _in_parts(
+    registry: Registry,
+    s: ShardKeys,
+    local: str,
+    declared: Declares,
+    about: calls.Beginning,
+    child: Child | None,
+) -> Flow[Committed]:
+    """Store a flow part by part, then start it."""
+    pages: dict[str, None] = {}
+    for part in _parts(declared, about.key, child):
+        call = calls.build_part(s, local, part.page, part.record, part.items, running=False)
+        yield from ask(call)
+        pages[s.flow_items(local, part.page)] = None
+    done = yield from ask(calls.commit(s, local, *about[:3], list(pages), about.letters))
+    if done.answer == "closed":
+        yield from reopen(registry.name, s.shard, producer_calls.is_closed(s))
+    if done.answer == "started":
+        yield from advance(s, local, pipeline=registry.pipeline, guess=_first(declared))
+    return done
 
 
 def _holder(s: ShardKeys, key: str) -> Flow[tuple[str, str]]:
