@@ -20,7 +20,7 @@ from streamq.calls.call import Arg
 from streamq.calls.flows import Committed, Item
 from streamq.client.flows import announce, register, reopen
 from streamq.errors import OutcomeUnknown, ServerError
-from streamq.flow import Flow, ask
+from streamq.flow import Flow, ask, share
 from streamq.flows.advancing import Guess, advance
 from streamq.flows.flow_id import FlowId, new_local
 from streamq.flows.growing import page_of
@@ -145,7 +145,8 @@ def _at_once(
         return None
     t = type_keys(registry.name, s.shard, first.type)
     try:
-        done, left = yield from ask(calls.start(t, s, local, part.page, about, part.record, part.items))
+        call = calls.start(t, s, local, part.page, about, part.record, part.items)
+        done, left = yield from share(call, s.shard)
     except ServerError:  # keys of that type are damaged: they do not keep the flow from its start
         return None
     if done.answer == "closed":

@@ -99,7 +99,7 @@ class AsyncClient(Base):
 
     async def drive(self, flow: Flow[R]) -> R:
         """Carry out a flow as Client.drive does."""
-        return await adrive(self.transport, flow)
+        return await adrive(self.transport, flow, share=self.waiting.ask_one)
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -74,6 +74,7 @@ FLOW_MUTANTS: Final = [
        "if number == 0 then redis.call('XADD', normal, '*', 'p', '{}') end", "a task of no node"),
     _F("flow_commit", "  if state and state ~= 'building' then return 'started' end\n", "",
        "a flow is started twice"),
+    _F("flow_start", "if not why then\n", "if true then\n", "a flow is started twice in one call"),
     _F("flow_mark", "  flow_skip(true)\n  soon()", "  soon()", "a cancelled flow goes on"),
     _F("flow_again", "t = {s = 'w'}", "t = {s = 'w', d = 'w', x = 'w', e = 'w'}",
        "a failure that was none of the flow's is tried again"),
