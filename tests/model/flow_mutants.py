@@ -9,7 +9,7 @@ from typing import Final
 
 from tests.model.mutant import Mutant
 
-SEEDS: Final = 40
+SEEDS: Final = 120
 """Runs that it takes at most until a mutant is noticed."""
 
 _F = Mutant
