@@ -27,6 +27,14 @@ class Ask(NamedTuple):
     patience: float | None = None
 
 
+class Share(NamedTuple):
+    """A call to run that changes nothing the second time, about keys of this shard. An event loop may send it
+    with others in one round trip."""
+
+    call: AnyCall
+    shard: int
+
+
 class AskAll(NamedTuple):
     """A call to run on every node that holds data; the answer is a dict by the node's address."""
 
@@ -52,13 +60,20 @@ class Part(NamedTuple):
     value: object
 
 
-Step = Ask | AskAll | AskNode | Pause | Part
+Step = Ask | Share | AskAll | AskNode | Pause | Part
 Flow = Generator[Step, Any, R]
+Shares = Callable[[int, AnyCall], Awaitable[object]]
 
 
 def ask(call: Call[R], patience: float | None = None) -> Flow[R]:
     """Ask one call; return its answer, with the call's type."""
     answer: R = yield Ask(call, patience)
+    return answer
+
+
+def share(call: Call[R], shard: int) -> Flow[R]:
+    """Run one call as `Share` says; return its answer, with the call's type."""
+    answer: R = yield Share(call, shard)
     return answer
 
 
@@ -117,6 +132,8 @@ def _answer(transport: SyncTransport, step: Step, patience: float | None) -> obj
     match step:
         case Ask(call, own):
             return transport.run(call, patience=patience if own is None else own)
+        case Share(call, _):
+            return transport.run(call, patience=patience)
         case AskAll(call):
             return transport.run_on_all_nodes(call)
         case AskNode(node, call):
@@ -128,12 +145,18 @@ def _answer(transport: SyncTransport, step: Step, patience: float | None) -> obj
     return None
 
 
-async def adrive(transport: AsyncTransport, flow: Flow[R], *, patience: float | None = None) -> R:
-    """Carry out a flow as `drive` does, in an event loop."""
+async def adrive(
+    transport: AsyncTransport,
+    flow: Flow[R],
+    *,
+    patience: float | None = None,
+    share: Shares | None = None,
+) -> R:
+    """Carry out a flow as `drive` does, in an event loop. share: sends the calls that may go with others."""
     steps = Stepper(flow)
     while steps.step is not None:
         try:
-            answer = await _aanswer(transport, steps.step, patience)
+            answer = await _aanswer(transport, steps.step, patience, share)
         except Exception as error:  # noqa: BLE001 - as above
             steps.throw(error)
         else:
@@ -172,10 +195,14 @@ async def aparts(
             steps.send(answer)
 
 
-async def _aanswer(transport: AsyncTransport, step: Step, patience: float | None) -> object:
+async def _aanswer(
+    transport: AsyncTransport, step: Step, patience: float | None, share: Shares | None = None
+) -> object:
     match step:
         case Ask(call, own):
             return await transport.run(call, patience=patience if own is None else own)
+        case Share(call, shard):
+            return await (transport.run(call, patience=patience) if share is None else share(shard, call))
         case AskAll(call):
             return await transport.run_on_all_nodes(call)
         case AskNode(node, call):

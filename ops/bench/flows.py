@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from streamq import StreamQ
-from streamq.app.flow_builder import _parts
+from streamq.app.flow_parts import parts as parts_of
 from streamq.app.task_type import TaskType
 from streamq.calls import flows as calls
 from streamq.calls.call import Call
@@ -63,7 +63,7 @@ def scripts(app: StreamQ, number: int = 200) -> None:
     t = type_keys(app.name, 0, STEP)
     wf = app.flow("f")
     wf.map(_task(app), range(FLOW_PAGE))
-    parts = list(_parts(wf._declared(), ""))
+    parts = list(parts_of(wf._declared(), "", {}))
     page = parts[-1]
     flows = [f"{n}-{n:012d}" for n in range(number)]
     build = [calls.build_part(s, one, page.page, page.record, page.items, running=False) for one in flows]
@@ -107,6 +107,15 @@ def scripts_of_step(app: StreamQ, number: int) -> None:
         app.inspector.transport.run(Call(None, (s.inbox,), ("ZADD", s.inbox, 1, f"{one} 0 c"), int))
         steps.append(calls.step(t, s, one, "0", ["0 c"]))
     print(f"both in one step: {server_us(app, steps):.0f} us")
+    chain = app.flow("chain")
+    chain.add(_task(app).bind(chain.add(_task(app).bind(1)).output))
+    [part] = parts_of(chain._declared(), "", {})
+    about = calls.Beginning("", "", 2, "")
+    starts = [
+        calls.start(t, s, f"{n + 1}-{n:012d}", part.page, about, part.record, part.items)
+        for n in range(number)
+    ]
+    print(f"store and start a chain of two: {server_us(app, starts):.0f} us")
 
 
 def _task(app: StreamQ) -> TaskType[..., int, object]:

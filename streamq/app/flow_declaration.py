@@ -11,8 +11,8 @@ from typing import Any, Concatenate, Final, TypeVar
 from streamq.app.bound_task import Bound
 from streamq.app.expand import check_child
 from streamq.app.flow_arguments import check_fits, is_one, listed, need_of, outputs_of, result_of
-from streamq.app.flow_builder import Declared
 from streamq.app.flow_node import Node, OnError
+from streamq.app.flow_parts import Declared
 from streamq.app.task_type import TaskType
 from streamq.calls.flows import MOST
 from streamq.errors import InvalidArguments, InvalidOption, PayloadError

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, TypeVar, cast, ove
 from streamq.app.bound_task import Bound
 from streamq.app.enqueuer import Enqueuer
 from streamq.app.flow_arguments import check_fits, is_one, listed, outputs_of, result_of
-from streamq.app.flow_builder import Built, Declares, start
+from streamq.app.flow_builder import Built, start
 from streamq.app.flow_declaration import Declaration, Undo
 from streamq.app.flow_handle import FlowHandle
 from streamq.app.flow_node import Node, OnError
+from streamq.app.flow_parts import Declares
 from streamq.app.task_type import TaskType
 from streamq.blocking import refuse
 from streamq.client.signals import checked_name

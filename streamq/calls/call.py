@@ -60,7 +60,7 @@ _WRITES: Final = frozenset(
 )
 _HARMLESS: Final = frozenset((
     "announce", "flow_advance", "flow_build", "flow_commit", "flow_grow", "flow_keep", "flow_release",
-    "flow_renew", "flow_step", "listen", "open_shard", "register", "wait",
+    "flow_renew", "flow_start", "flow_step", "listen", "open_shard", "register", "wait",
 ))  # fmt: skip
 """Scripts that only announce something, or that change nothing the second time: running one twice does no
 harm."""

@@ -69,12 +69,17 @@ def build_part(
     """Store fields of the record and items of a page. running: of a flow that runs, else of one that is being
     built. Returns whether it is in that state."""
     life = FLOW_LIFE_MS if running else BUILD_MS
-    args: list[Arg] = ["running" if running else "building", life, len(record)]
+    args = ("running" if running else "building", life, *_part(record, items))
+    return build("flow_build", args, bool, s=s, flow=s.flow(flow), flow_items=s.flow_items(flow, page))
+
+
+def _part(record: Mapping[str, Arg], items: Iterable[Item]) -> list[Arg]:
+    args: list[Arg] = [len(record)]
     for name, value in record.items():
         args += (name, value)
     for item in items:
         args += (item.number, len(item.values), *item.values)
-    return build("flow_build", args, bool, s=s, flow=s.flow(flow), flow_items=s.flow_items(flow, page))
+    return args
 
 
 class Committed(NamedTuple):
@@ -96,6 +101,45 @@ def commit(
 
 def _committed(reply: list[Reply]) -> Committed:
     return Committed(text(reply[0]), text(reply[1]) if len(reply) > 1 else "")
+
+
+class Started(NamedTuple):
+    """What became of a flow, as `Committed` says; of one that has started, who may run and does not yet."""
+
+    committed: Committed
+    advanced: Advanced | None
+
+
+class Beginning(NamedTuple):
+    """What a flow is started with: see `commit`."""
+
+    key: str
+    gone: str
+    nodes: int
+    letters: str
+
+
+def start(
+    t: TypeKeys,
+    s: ShardKeys,
+    flow: str,
+    page: str,
+    about: Beginning,
+    record: Mapping[str, Arg],
+    items: Iterable[Item],
+) -> Call[Started]:
+    """Store and start a flow whose items are on one page, and let those who run first become tasks in the
+    same step if they are of this type."""
+    keys = {**_record(s, flow), "flow_items": s.flow_items(flow, page)}
+    begin = (about.key, about.gone, about.nodes, FLOW_LIFE_MS, LOOK_MS, about.letters)
+    args = (flow, t.type, "", 0, s.wake, page, *begin, *_part(record, items))
+    return build("flow_start", args, _started, t, s, **keys)
+
+
+def _started(reply: list[Reply]) -> Started:
+    if reply[0] != b"started":
+        return Started(_committed(reply), None)
+    return Started(Committed("started", ""), _advanced(reply[1:]))
 
 
 def _record(s: ShardKeys, flow: str) -> dict[str, Any]:

@@ -16,12 +16,12 @@ from typing import Final, NamedTuple, TypeVar
 
 from streamq.calls import producer as producer_calls
 from streamq.calls import question as question_calls
-from streamq.calls.call import Call
+from streamq.calls.call import AnyCall, Call
 from streamq.calls.producer import NeedsLane, NotJoined, ShardClosed
 from streamq.client import flows
 from streamq.client.base import Base
 from streamq.client.waiting import Waiting
-from streamq.errors import OutcomeUnknown, RedisUnavailable
+from streamq.errors import AuthenticationFailed, OutcomeUnknown, RedisUnavailable, ServerError
 from streamq.flow import Flow, adrive
 from streamq.keys import TypeKeys
 from streamq.model.task import Answer, NewTask, Unjoined
@@ -29,6 +29,7 @@ from streamq.options.checks import Durability
 from streamq.registry.registry import Registry
 from streamq.transport.address import Address
 from streamq.transport.async_transport import AsyncTransport
+from streamq.transport.faults import naming_rights
 from streamq.transport.writer import AT_ONCE, BATCH, BATCH_BYTES, Writer, Writers
 
 R = TypeVar("R")
@@ -99,7 +100,13 @@ class AsyncClient(Base):
 
     async def drive(self, flow: Flow[R], patience: float | None = None) -> R:
         """Carry out a flow as Client.drive does."""
-        return await adrive(self.transport, flow, patience=patience)
+        return await adrive(self.transport, flow, patience=patience, share=self._share)
+
+    async def _share(self, shard: int, call: AnyCall) -> object:
+        try:
+            return await self.waiting.ask_one(shard, call)
+        except (AuthenticationFailed, ServerError) as error:
+            raise naming_rights(error, self.transport.address.namespace.rights) from None
 
     async def aclose(self) -> None:
         """Close the connections."""

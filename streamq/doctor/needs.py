@@ -41,6 +41,7 @@ _PRODUCER: Final = (
     "write_schedule",
     "flow_build",
     "flow_commit",
+    "flow_start",
     "flow_advance",
     "flow_release",
     "flow_step",

@@ -2,31 +2,9 @@
 -- flow_step: as `flow_advance`, and let those who may run become tasks in the same step, if they are of this type and page.
 --
 -- Which type and page these are is the caller's guess: others are left to `flow_release`.
--- USES flow_take flow_run
+-- USES flow_stepped
 -- KEYS flow flow_states flow_items flows inbox types dead letters groups counters index schedule expiring gone high normal low
 -- ARGV flow_id task_type map first wake page rows...
 -- Returns as `flow_advance`, without those that were released
 if not flow_open() then return flow_unknown(first_arg) end
-redis.call('SADD', types, task_type)  -- first: it is an error if the key is no set
-flow_take(first_arg)
-local found, mine = {flow_reply(), 0}, {}
-flow_ready(function(n, of_type, of, cut)
-  if of_type == task_type and not of and not cut and string.format('%d', math.floor(n / PAGE)) == page then
-    mine[#mine + 1] = n
-  else
-    found[#found + 1] = {n, of_type, of or '', cut or 'n'}
-  end
-end)
-if #mine > 0 then
-  local run, finish = flow_run(f.generation)
-  for _, n in ipairs(mine) do
-    if run(n) then flow_put(n, 'r') else found[#found + 1] = {n, task_type, '', 'n'} end
-  end
-  finish()
-end
-flow_close()
-if f.todo ~= '' or f.ready > #found - 2 then found[2] = 1 end
-for n in string.gmatch(f.losing or '', '%d+') do
-  if #found < LOOKS + 102 then found[#found + 1] = {tonumber(n), '', '', 'x'} end
-end
-return found
+return flow_stepped(first_arg)

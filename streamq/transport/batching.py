@@ -52,10 +52,10 @@ class _Request:
 
 
 class QuestionBatcher:
-    """Asks about keys of one shard."""
+    """Asks about keys of one shard. most: questions in one round trip."""
 
-    def __init__(self, transport: AsyncTransport) -> None:
-        self._transport = transport
+    def __init__(self, transport: AsyncTransport, most: int = BATCH) -> None:
+        self._transport, self._most = transport, most
         self._reader = AsyncReader(transport, blocks=False)
         self._waiting: list[_Request] = []
         self._busy = False
@@ -100,7 +100,7 @@ class QuestionBatcher:
         batch: list[_Request] = []
         try:
             while self._waiting:
-                batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+                batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
                 await self._ask([one for one in batch if not one.answers.done()])
         except BaseException as error:
             for one in [*batch, *self._waiting]:

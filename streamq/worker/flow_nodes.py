@@ -34,6 +34,9 @@ _ENDS: Final[dict[type, str]] = {Completed: "c", Died: "d", Cancelled: "x", Expi
 """How an outcome stands in the inbox."""
 LOOK: Final = 5.0
 """Seconds between two looks at what was left behind, and after which it was."""
+INPUTS: Final = 50
+STEPS: Final = 200
+"""Calls in one round trip: for what nodes need, and that they have ended."""
 PATIENCE: Final = 5.0
 """Seconds for which what a node needs is asked for."""
 PAGE: Final = 100
@@ -58,6 +61,11 @@ def of_node(delivery: Delivery, children: bytes, *, expanded: bool) -> tuple[Eff
     return (NodeResult(node.flow, node.number, len(children), expanded=expanded and children != b""),)
 
 
+def _needs_lists(field: bytes) -> bool:
+    """Return whether a node, by the field of its envelope, may need more than single results of others."""
+    return b"[" in field or field.count(b"{") > 1
+
+
 class FlowNodes:
     """Advances flows, several at a time, each by one task of the event loop."""
 
@@ -66,14 +74,18 @@ class FlowNodes:
         self._config = config
         self._rows: dict[_Flow, list[str]] = {}
         self._guesses = Guesses()
-        self._inputs, self._steps = SharedCalls(config.transport), SharedCalls(config.transport)
+        self._inputs = SharedCalls(config.transport, INPUTS)
+        self._steps = SharedCalls(config.transport, STEPS)
         self._tasks: set[asyncio.Task[None]] = set()
         self._log = logs.get_logger(worker=config.name)
 
     async def payload(self, delivery: Delivery) -> bytes:
         """Return the payload of a node's task, with what it needs of others. Raises DecodeError and
         RedisErrors."""
-        return await self._inputs.drive(delivery.shard, payload_of(self._app, delivery), PATIENCE)
+        found = payload_of(self._app, delivery)
+        if _needs_lists(delivery.node):  # they may be as large as all that others need
+            return await adrive(self._config.transport, found)
+        return await self._inputs.drive(delivery.shard, found, PATIENCE)
 
     def settled(self, ended: Iterable[tuple[Held, Outcome]]) -> None:
         """Advance the flows of these nodes, now that their ends are stored."""

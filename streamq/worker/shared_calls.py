@@ -18,10 +18,10 @@ R = TypeVar("R")
 
 
 class SharedCalls:
-    """The calls of one worker."""
+    """The calls of one worker. most: in one round trip."""
 
-    def __init__(self, transport: AsyncTransport) -> None:
-        self._transport = transport
+    def __init__(self, transport: AsyncTransport, most: int) -> None:
+        self._transport, self._most = transport, most
         self._batchers: dict[int, QuestionBatcher] = {}
 
     async def drive(self, shard: int, flow: Flow[R], patience: float) -> R:
@@ -29,7 +29,7 @@ class SharedCalls:
         calls is tried. Raises what the flow raises."""
         batcher = self._batchers.get(shard)
         if batcher is None:
-            batcher = self._batchers[shard] = QuestionBatcher(self._transport)
+            batcher = self._batchers[shard] = QuestionBatcher(self._transport, self._most)
 
         async def carry(step: Ask) -> Any:
             try:

@@ -11,6 +11,7 @@ import pytest
 from tenacity import wait_none
 
 from streamq import FlowCancelled, FlowFailed, FlowGraph, FlowHandle, Lane, StreamQ, get_context
+from streamq.calls.call import Call
 from streamq.embedded import EmbeddedServer
 from streamq.errors import (
     InvalidArguments,
@@ -21,7 +22,9 @@ from streamq.errors import (
     UsageError,
 )
 from streamq.flows.inputs import Failure
+from streamq.keys import type_keys
 from streamq.transport.batching import QuestionBatcher
+from streamq.transport.sync_transport import SyncTransport
 from streamq.worker.flow_nodes import FlowNodes
 from tests.conftest import command
 from tests.flows import handlers
@@ -526,4 +529,32 @@ async def test_nodes_of_many_flows_share_round_trips(app: StreamQ, monkeypatch: 
     assert sum(trips) >= 3 * len(handles), "a call for what the second needs, and one for each end"
     assert len(trips) < sum(trips) / 2
     assert await handles[7].aresult(20) == 9
+    clean(app)
+
+
+def test_a_small_flow_starts_in_one_call(app: StreamQ, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sent twice, as where its reply was lost, it changes nothing; of flows with one key one starts."""
+    diamond = Diamond(app)
+    diamond.wf.start()  # the types are known by now
+    called: list[str] = []
+    run = SyncTransport.run
+
+    def twice(self: SyncTransport, call: Call[Any], **more: Any) -> object:
+        called.append("" if call.script is None else call.script.name)
+        if call.script is not None and call.script.name == "flow_start":
+            run(self, call, **more)
+        return run(self, call, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SyncTransport, "run", twice)
+        handle = diamond.wf.start()
+        assert called == ["flow_start"]
+        keyed = diamond.wf.start(key="one")
+        again = diamond.wf.start(key="one")
+    assert (handle.duplicate, keyed.duplicate, again.duplicate) == (False, False, True)
+    assert again == keyed != handle
+    for one in (handle, keyed):
+        assert [node.state for node in one.nodes()] == ["released", *["waiting"] * 4]
+        books(one)
+    assert command(url, "HGET", type_keys(app.name, 0, "top").counters, "accepted") == b"3"
     clean(app)

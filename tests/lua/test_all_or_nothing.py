@@ -303,16 +303,25 @@ FLOW = "1-000000000001"
 
 def flow_of(shard: Shard, *, started: bool = True) -> str:
     """A flow of two nodes, the second of which waits for the first."""
+    record, items = flow_declared()
+    shard.run(flow_calls.build_part(shard.s, FLOW, "0", record, items, running=False))
+    if started:
+        shard.run(flow_calls.commit(shard.s, FLOW, "key", "", 2))
+    return FLOW
+
+
+def flow_declared() -> tuple[dict[str, Any], list[flow_calls.Item]]:
     record: dict[str, Any] = {
         "name": "f", "static": 2, "todo": "0", "awaits": "\0go\0", "d0": "1",
         "n0": b'{"m":"a","t":"email","l":"n"}',
         "n1": b'{"m":"b","t":"email","l":"n","a":[0]}',
     }  # fmt: skip
-    items = [flow_calls.Item(n, ("n", b"{}", "", "", "")) for n in range(2)]
-    shard.run(flow_calls.build_part(shard.s, FLOW, "0", record, items, running=False))
-    if started:
-        shard.run(flow_calls.commit(shard.s, FLOW, "key", "", 2))
-    return FLOW
+    return record, [flow_calls.Item(n, ("n", b"{}", "", "", "")) for n in range(2)]
+
+
+def flow_starting(shard: Shard) -> Call[Any]:
+    about = flow_calls.Beginning("key", "", 2, "")
+    return flow_calls.start(shard.t, shard.s, FLOW, "0", about, *flow_declared())
 
 
 def flow_ready(shard: Shard) -> str:
@@ -358,6 +367,7 @@ FLOWS: dict[str, Make] = {
     "flow_commit": after(
         lambda s: flow_of(s, started=False), lambda s: flow_calls.commit(s.s, FLOW, "key", "", 2)
     ),
+    "flow_start": flow_starting,
     "flow_advance": after(flow_ended, lambda s: flow_calls.advance(s.s, FLOW, ["0 c"])),
     "flow_release": after(flow_ready, lambda s: flow_calls.release(s.t, s.s, FLOW, "0", [0])),
     "enforce": after(held_rules, lambda s: producer_calls.enforce(s.t, s.s, ())),

@@ -200,10 +200,30 @@ class FlowFuzz:
         last = static - 1 if self.chance.random() < 0.5 else None
         nodes = self._nodes(static, last)
         twin = Twin(f"{len(self.flows) + 1}-{7:012d}", nodes, last, "w" * len(nodes))
-        self._store(twin, static)
-        for _ in range(self.chance.choice((1, 2))):
-            assert self.shard.run(calls.commit(self.shard.s, twin.id, "", "", len(nodes))).answer == "started"
+        if any(node.children for node in nodes) or self.chance.random() < 0.5:
+            self._store(twin, static)
+            for _ in range(self.chance.choice((1, 2))):
+                call = calls.commit(self.shard.s, twin.id, "", "", len(nodes))
+                assert self.shard.run(call).answer == "started"
+        else:
+            self._start_at_once(twin, static)
         self.flows[twin.id] = twin
+
+    def _start_at_once(self, twin: Twin, static: int) -> None:
+        """Store and start it in one call, which may be sent twice."""
+        twin.go_on()
+        told = {n for n in twin.ready if twin.nodes[n].map is None}
+        about = calls.Beginning("", "", len(twin.nodes), "")
+        call = calls.start(self.shard.t, self.shard.s, twin.id, "0", about, *self._stored(twin, static))
+        for _ in range(self.chance.choice((1, 2))):
+            answer = self.shard.run(call)
+            for n in sorted(told):
+                self._released(twin, n)
+            told = set()
+            assert answer.committed.answer == "started"
+            assert answer.advanced is not None
+            assert answer.advanced.state == twin.state
+            assert [one.number for one in answer.advanced.ready] == twin.ready, (answer, twin)
 
     def _nodes(self, static: int, last: int | None) -> list[Node]:
         """Draw a graph: a node waits for some of those before it."""
@@ -222,7 +242,16 @@ class FlowFuzz:
         return nodes
 
     def _store(self, twin: Twin, static: int) -> None:
-        nodes, s = twin.nodes, self.shard.s
+        s, (record, items) = self.shard.s, self._stored(twin, static)
+        for _ in range(self.chance.choice((1, 2))):
+            self.shard.run(calls.build_part(s, twin.id, "0", record, items, running=False))
+            for n, node in enumerate(twin.nodes):
+                if node.children is not None:
+                    children = [Item(m, (b"{}",)) for m in range(len(node.children))]
+                    self.shard.run(calls.build_part(s, twin.id, page_of(n, 0), {}, children, running=False))
+
+    def _stored(self, twin: Twin, static: int) -> tuple[dict[str, Arg], list[Item]]:
+        nodes = twin.nodes
         plain = [n for n in range(static) if n != twin.on_failure]
         maps = {n: node.children for n, node in enumerate(nodes) if node.children is not None}
         record: dict[str, Arg] = {
@@ -245,11 +274,7 @@ class FlowFuzz:
             for n in range(static)
             if n not in maps
         ]
-        for _ in range(self.chance.choice((1, 2))):
-            self.shard.run(calls.build_part(s, twin.id, "0", record, items, running=False))
-            for n, of in maps.items():
-                children = [Item(m, (b"{}",)) for m in range(len(of))]
-                self.shard.run(calls.build_part(s, twin.id, page_of(n, 0), {}, children, running=False))
+        return record, items
 
     def _any(self, *states: str) -> Twin | None:
         found = [twin for twin in self.flows.values() if not states or twin.state in states]

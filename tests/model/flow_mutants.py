@@ -9,7 +9,7 @@ from typing import Final
 
 from tests.model.mutant import Mutant
 
-SEEDS: Final = 40
+SEEDS: Final = 120
 """Runs that it takes at most until a mutant is noticed."""
 
 _F = Mutant
@@ -72,8 +72,9 @@ FLOW_MUTANTS: Final = [
     _F("flow_release", "  redis.call('HINCRBY', flow, 'released', released)\n", "", "the books are wrong"),
     _F("flow_release", "if released == 0 then redis.call('SADD', types, task_type) end",
        "if number == 0 then redis.call('XADD', normal, '*', 'p', '{}') end", "a task of no node"),
-    _F("flow_commit", "if state and state ~= 'building' then return {'started'} end", "",
+    _F("flow_commit", "  if state and state ~= 'building' then return 'started' end\n", "",
        "a flow is started twice"),
+    _F("flow_start", "if not why then\n", "if true then\n", "a flow is started twice in one call"),
     _F("flow_mark", "  flow_skip(true)\n  soon()", "  soon()", "a cancelled flow goes on"),
     _F("flow_again", "t = {s = 'w'}", "t = {s = 'w', d = 'w', x = 'w', e = 'w'}",
        "a failure that was none of the flow's is tried again"),

@@ -238,7 +238,8 @@ SCRIPTS = {
     "producer": (
         "enqueue", "enqueue_rich", "register", "announce", "open_shard", "wait", "cancel", "locate",
         "signal", "policy_rules", "write_schedule",
-        "flow_build", "flow_commit", "flow_advance", "flow_release", "flow_step", "flow_grow", "flow_keep",
+        "flow_build", "flow_commit", "flow_start", "flow_advance", "flow_release", "flow_step", "flow_grow",
+        "flow_keep",
         "flow_mark", "flow_again", "flow_renew", "flow_inputs", "flow_signal",
     ),
     "worker": (

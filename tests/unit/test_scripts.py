@@ -16,7 +16,7 @@ GIVEN = {
     "flow_again": _FLOW,
     "flow_signal": _FLOW,
     "flow_build": {"flow", "flow_items"}, "flow_release": {*_FLOW, "flow_items"},
-    "flow_step": {*_FLOW, "flow_items"},
+    "flow_start": {*_FLOW, "flow_items"}, "flow_step": {*_FLOW, "flow_items"},
     "flow_inputs": {*_FLOW, "flow_results"}, "flow_renew": {"flow", "flow_pages"}, "flow_keep": {"flow"},
     "announce": {"apps"}, "audit_keys": {"keys"}, "audit_pending": {"stream"}, "audit_stream": {"stream"},
     "beat": {"beats", "details"}, "enqueue": {"writer", "keys"}, "fetch": {"streams"}, "forget": {"kept"},
