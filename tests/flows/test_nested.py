@@ -11,7 +11,7 @@ from tenacity import wait_none
 from streamq import FlowCancelled, FlowFailed, FlowHandle, StreamQ, TaskDead, get_context
 from streamq.app import child_flows, flow_builder
 from streamq.app.child_flows import ChildFlows
-from streamq.app.flow_graph import declared_of
+from streamq.app.flow_graph import FlowGraph, declared_of
 from streamq.audit import children
 from streamq.calls.call import Call
 from streamq.daemon import flow_keeper
@@ -399,10 +399,10 @@ async def test_an_attempt_that_ends_at_any_step_of_a_run_leaves_one_flow_to_the_
     regions, run, cuts = Regions(app, attempts=2), ChildFlows.run, dict[str, int]()
     cut: list[int] = []
 
-    def cut_short(self: ChildFlows, graph: object, name: str | None) -> Flow[Any]:
+    def cut_short(self: ChildFlows, graph: object, name: str | None, returns: object) -> Flow[Any]:
         task = str(self._task.id)  # pyright: ignore[reportPrivateUsage]
         last = -1 if task in cuts else cuts.setdefault(task, len(cuts))
-        steps, answer = run(self, graph, name), None
+        steps, answer = run(self, graph, name, returns), None
         for n in count():
             try:
                 step = steps.send(answer)
@@ -422,3 +422,46 @@ async def test_an_attempt_that_ends_at_any_step_of_a_run_leaves_one_flow_to_the_
     assert len([one for one in app.flows.all() if one.name == "region"]) == 12
     assert {name for name in regions.ran if regions.ran.count(name) > 1} == set()
     clean(app)
+
+
+async def test_the_result_of_a_node_is_asked_for_by_its_output(app: StreamQ) -> None:
+    regions, refused = Regions(app), list[str]()
+
+    @app.task(max_attempts=1)
+    async def lenient(n: int) -> int:
+        return n
+
+    @app.task(max_attempts=1)
+    async def outer() -> int:
+        wf, other, ctx = app.flow("inner"), app.flow("other"), get_context()
+        parts = wf.map(lenient, [1, 2, 3])
+        last = wf.add(regions.total.bind(parts.output))
+        wf.add(regions.total.bind([last.output]))
+        may_fail = wf.add(lenient.bind(1), on_error="continue")
+        race = wf.first(wf.wait("go"), wf.add(lenient.bind(1)))
+        for wrong in (5, other.add(lenient.bind(1)).output, may_fail.output, race.output):
+            try:
+                await ctx.run_flow(wf, returns=wrong)
+            except UsageError as error:
+                refused.append(str(error))
+        return sum(await ctx.run_flow(wf, returns=parts.output)) + int(
+            await ctx.run_flow(_again(app, regions))
+        )
+
+    async with serving(app):
+        assert await (await outer.aenqueue()).aresult(30) == 6 + 4
+        wf = app.flow("typed")
+        first = wf.add(lenient.bind(2))
+        wf.add(regions.total.bind([first.output, first.output]))
+        handle = await wf.astart()
+        assert await handle.aresult(30, returns=first.output) == 2
+        with pytest.raises(UsageError, match="not the output of a node of flow typed"):
+            await handle.aresult(30, returns=app.flow("another").add(lenient.bind(1)).output)
+    assert len(set(refused)) == 4
+    clean(app)
+
+
+def _again(app: StreamQ, regions: Regions) -> FlowGraph:
+    wf = app.flow("again")
+    wf.add(regions.total.bind([4]))
+    return wf
