@@ -19,7 +19,7 @@ from streamq.errors import FlowCancelled, FlowFailed, Suspended, UsageError
 from streamq.flow import Flow, ask
 from streamq.flows import actions
 from streamq.flows.advancing import advance
-from streamq.flows.children import ORPHANED, depth_of, local_of, signal_of
+from streamq.flows.children import ORPHANED, depth_of, local_of, note_started, signal_of
 from streamq.flows.flow_id import FlowId
 from streamq.flows.reading import OVER
 from streamq.keys import shard_keys
@@ -94,6 +94,7 @@ class ChildFlows:
             if existed:
                 yield from self._taken_over(local)
             yield from self._memos.store(memo, b"1")
+        yield from note_started(self._s, self._task, local)
         child = Child(self._task.shard, local, str(self._task.id), depth)
         yield from start(self._registry, declared, "", child)
         return existed

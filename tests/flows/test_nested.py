@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import count
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from tenacity import wait_none
@@ -14,7 +15,9 @@ from streamq.app.child_flows import ChildFlows
 from streamq.app.flow_graph import FlowGraph, declared_of
 from streamq.audit import children
 from streamq.calls.call import Call
+from streamq.cli import main
 from streamq.daemon import flow_keeper
+from streamq.dashboard import dashboard
 from streamq.doctor.queue import AppChecks
 from streamq.errors import UsageError
 from streamq.flow import Flow, drive
@@ -25,6 +28,8 @@ from streamq.keys import shard_keys, type_keys
 from streamq.model.task import TaskId
 from streamq.transport.address import Address
 from streamq.transport.sync_transport import SyncTransport
+from tests.dashboard.shop import TRUSTED
+from tests.dashboard.test_pages import client
 from tests.flows.test_flows import books, ended
 from tests.running import clean, serving, until
 
@@ -465,3 +470,39 @@ def _again(app: StreamQ, regions: Regions) -> FlowGraph:
     wf = app.flow("again")
     wf.add(regions.total.bind([4]))
     return wf
+
+
+async def test_who_looks_at_a_flow_or_a_task_finds_the_flows_that_ran_for_it(
+    app: StreamQ, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    regions = Regions(app)
+    regions.waiting = True
+    wf = app.flow("world")
+    parts = wf.map(regions.region, ["eu"])
+    wf.add(regions.region.bind("asia"), name="asia")
+    wf.add(regions.total.bind(parts.output))
+    async with serving(app):
+        handle = await wf.astart()
+        await until(lambda: [one.state for one in app.flows.all()].count("running") == 3)
+        await until(lambda: sum(one.released for one in app.flows.all() if one.name == "region") == 2)
+        children = {one.parent: one for one in app.flows.all() if one.name == "region"}
+        for parent, child in children.items():
+            assert [one.id for one in app.inspector.task(parent).flows] == [child.id]
+            await app.flow_handle(child.id).asignal("go", 3)
+        await handle.aresult(30)
+    [asia] = [one for one in app.flows.get(handle.id).nodes if one.name == "asia"]
+    assert [(one.id, one.state) for one in asia.flows] == [(children[asia.task].id, "completed")]
+    assert [one.id for one in app.inspector.task(asia.task).flows] == [children[asia.task].id]
+    [[one], _] = app.flows.children(handle.id, parts.number)
+    assert [each.id for each in one.flows] == [children[one.task].id]
+    assert main(["flow", "show", handle.id, "--app", app.name, "--url", url]) == 0
+    assert children[asia.task].id in capsys.readouterr().out
+    assert main(["task", "show", asia.task, "--app", app.name, "--url", url]) == 0
+    assert f"{children[asia.task].id} (completed)" in capsys.readouterr().out
+    async with client(dashboard(app, auth=TRUSTED)) as browser:
+        link = f'href="/flows/{quote(children[asia.task].id)}"'
+        for page in (f"/flows/{handle.id}", f"/tasks/{asia.task}"):
+            assert link in (await browser.get(page)).text, page
+        link = f'href="/flows/{quote(children[one.task].id)}"'
+        assert link in (await browser.get(f"/flows/{handle.id}?map={parts.name}")).text
+    clean(app)
