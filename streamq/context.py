@@ -292,21 +292,32 @@ class Context:
         """Wait for a signal, as `wait` does, in a `def` handler."""
         return self._of_steps().wait_sync(signal, kind, timeout)
 
-    async def run_flow(self, flow: Starts, name: str | None = None) -> Any:
+    @overload
+    async def run_flow(self, flow: Starts, name: str | None = None, *, returns: T) -> T: ...
+    @overload
+    async def run_flow(self, flow: Starts, name: str | None = None) -> Any: ...
+
+    async def run_flow(self, flow: Starts, name: str | None = None, *, returns: object = None) -> Any:
         """Run a flow, made with `app.flow(...)`, as a part of this task; return its result.
 
         The first call starts it, in the shard of this task. Then the attempt ends, uncounted and without a
         slot, until the flow has ended; the handler runs again from its top and passes this line. The flow is
         cancelled if this task ends before it. A later attempt lets a flow go on that failed in an earlier
-        one. name: as of a step; default: the flow's name.
+        one. name: as of a step; default: the flow's name. returns: the output of a node, `node.output`, whose
+        result is wanted, with its type.
 
         Raises FlowFailed and FlowCancelled, and UsageError for the 17th flow in a flow.
         """
-        return await self._of_steps().run_flow(flow, name)
+        return await self._of_steps().run_flow(flow, name, returns)
 
-    def run_flow_sync(self, flow: Starts, name: str | None = None) -> Any:
+    @overload
+    def run_flow_sync(self, flow: Starts, name: str | None = None, *, returns: T) -> T: ...
+    @overload
+    def run_flow_sync(self, flow: Starts, name: str | None = None) -> Any: ...
+
+    def run_flow_sync(self, flow: Starts, name: str | None = None, *, returns: object = None) -> Any:
         """Run a flow as a part of this task, as `run_flow` does, in a `def` handler."""
-        return self._of_steps().run_flow_sync(flow, name)
+        return self._of_steps().run_flow_sync(flow, name, returns)
 
     def progress(self, done: float, total: float | None = None, text: str = "") -> None:
         """Tell those who watch the task how far it is: `done` of `total`, and a text of up to 500 characters.

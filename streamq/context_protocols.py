@@ -105,10 +105,10 @@ class StepsOf(Protocol):
         """Do what `resume` does, in a thread."""
         ...
 
-    async def run_flow(self, flow: Starts, name: str | None) -> Any:
+    async def run_flow(self, flow: Starts, name: str | None, returns: object) -> Any:
         """Return the result of a flow that runs for this task; else raise Suspended, or FlowFailed."""
 
-    def run_flow_sync(self, flow: Starts, name: str | None) -> Any:
+    def run_flow_sync(self, flow: Starts, name: str | None, returns: object) -> Any:
         """Do what `run_flow` does, in a thread."""
 
     async def aflush(self) -> None:

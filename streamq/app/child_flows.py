@@ -19,7 +19,7 @@ from streamq.errors import FlowCancelled, FlowFailed, Suspended, UsageError
 from streamq.flow import Flow, ask
 from streamq.flows import actions
 from streamq.flows.advancing import advance
-from streamq.flows.children import ORPHANED, depth_of, local_of, signal_of
+from streamq.flows.children import ORPHANED, depth_of, local_of, note_started, signal_of
 from streamq.flows.flow_id import FlowId
 from streamq.flows.reading import OVER
 from streamq.keys import shard_keys
@@ -48,11 +48,12 @@ class ChildFlows:
         self._registry, self._enqueuer, self._task, self._memos = registry, enqueuer, task, memos
         self._s = shard_keys(registry.name, task.shard)
 
-    def run(self, graph: object, name: str | None) -> Flow[Any]:
-        """Return the result of a flow, which is started if it was not. Raises Suspended while it runs,
-        FlowFailed and FlowCancelled."""
+    def run(self, graph: object, name: str | None, returns: object = None) -> Flow[Any]:
+        """Return the result of a flow, which is started if it was not, or that of the node whose output
+        `returns` is. Raises Suspended while it runs, FlowFailed and FlowCancelled."""
         if not isinstance(graph, FlowGraph):
             raise UsageError(f"{graph!r:.80} is not a flow: pass app.flow(...) with its nodes, not started")
+        node = None if returns is None else graph.node_of(returns)
         name = name or graph.name
         local = local_of(self._task, name)
         memo = f"flow {local} {name}"
@@ -64,7 +65,7 @@ class ChildFlows:
         while True:
             state = yield from self._ended(local)
             try:
-                return (yield from results.result(None, None))
+                return (yield from results.result(None, node))
             except (FlowFailed, FlowCancelled):
                 # A later attempt than the one that met a failure lets the flow go on, once.
                 if failed in (None, self._attempt) or state == "unknown":
@@ -93,6 +94,7 @@ class ChildFlows:
             if existed:
                 yield from self._taken_over(local)
             yield from self._memos.store(memo, b"1")
+        yield from note_started(self._s, self._task, local)
         child = Child(self._task.shard, local, str(self._task.id), depth)
         yield from start(self._registry, declared, "", child)
         return existed

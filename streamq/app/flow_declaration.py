@@ -95,6 +95,23 @@ class Declaration:
                 "output: pass its `outcome`"
             )
 
+    def name_of(self, output: object) -> str:
+        """Return the name of the node that an output is of, if its type is sure to be that of the result.
+        Raises InvalidArguments and InvalidOption."""
+        if not isinstance(output, Output) or output.kind not in ("one", "map"):
+            raise InvalidArguments(
+                f"returns={output!r:.80} is not the output of a node: pass that, as in returns=node.output"
+            )
+        self.owned(output)
+        self.check_tolerant(output, allowed=output.tolerant)
+        node = self.nodes[output.number]
+        if node.kind in ("wait", "first") or (node.kind == "map" and node.tolerated):
+            raise InvalidOption(
+                f"returns=: what node {node.name!r} returns is not sure to be of that type: it is a wait, "
+                "a race, or a map whose children may fail: leave returns= out"
+            )
+        return node.name
+
     def declare(
         self, handler: Handler, name: str | None, on_error: OnError, kind: NodeKind,
         parents: Mapping[int, None], call: Bound[object], outputs: Mapping[str, Output | list[Output]],

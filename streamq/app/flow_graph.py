@@ -231,6 +231,11 @@ class FlowGraph:
         self._on_failure = number
         return Node(self, number, self._flow.nodes[number].name, of_map=False, hint=None)
 
+    def node_of(self, returns: object) -> str:
+        """Return the name of the node whose output this is, of one whose result is sure to be of that type.
+        Raises InvalidArguments and InvalidOption for another."""
+        return self._flow.name_of(returns)
+
     # -- starting --------------------------------------------------------------------------------------
 
     def start(self, key: str | None = None) -> FlowHandle:

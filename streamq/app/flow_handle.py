@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 from streamq.app.enqueuer import Enqueuer
 from streamq.app.flow_results import FlowResults, pages
 from streamq.blocking import refuse
 from streamq.client.signals import checked_name, sealed_value
-from streamq.errors import RedisUnavailable, ResultTimeout, UnknownFlow, UsageError
+from streamq.errors import InvalidOption, RedisUnavailable, ResultTimeout, UnknownFlow, UsageError
 from streamq.flow import Flow
 from streamq.flows import actions, reading
 from streamq.flows.flow_id import FlowId
@@ -24,6 +24,8 @@ from streamq.keys import ShardKeys, shard_keys
 from streamq.model.task import SignalAnswer
 from streamq.options.checks import Duration, seconds
 from streamq.registry.registry import Registry
+
+T = TypeVar("T")
 
 
 class FlowHandle:
@@ -113,9 +115,17 @@ class FlowHandle:
         """Return the nodes, as `nodes` does."""
         return await self._enqueuer.adrive(reading.nodes(self._s, self._id.local))
 
-    def result(self, timeout: Duration | None = None, *, node: str | None = None) -> Any:
+    @overload
+    def result(self, timeout: Duration | None = None, *, returns: T) -> T: ...
+    @overload
+    def result(self, timeout: Duration | None = None, *, node: str | None = None) -> Any: ...
+
+    def result(
+        self, timeout: Duration | None = None, *, node: str | None = None, returns: object = None
+    ) -> Any:
         """Wait for the end of the flow, at most `timeout`, and return the result of the node that no other
-        node waits for; where there are several, a dict of theirs by name, or that of `node`.
+        node waits for; where there are several, a dict of theirs by name, or that of `node`. returns: the
+        output of a node as it was declared, `node.output`: its result, with its type.
 
         Raises ResultTimeout, FlowFailed, FlowCancelled, UnknownFlow, and ResultUnavailable.
         """
@@ -123,22 +133,31 @@ class FlowHandle:
         from streamq.client.flow_waits import wait_until_over  # noqa: PLC0415 - it loads asyncio
 
         deadline, results = _deadline(timeout), self._results
+        wanted = self._named(node, returns)
         try:
             state = self._enqueuer.wait(lambda waiting: wait_until_over(waiting, results.ends, deadline))
         except RedisUnavailable as error:
             raise self._unreached(deadline, error) from None
-        return self._enqueuer.drive(results.result(node, state))
+        return self._enqueuer.drive(results.result(wanted, state))
 
-    async def aresult(self, timeout: Duration | None = None, *, node: str | None = None) -> Any:
+    @overload
+    async def aresult(self, timeout: Duration | None = None, *, returns: T) -> T: ...
+    @overload
+    async def aresult(self, timeout: Duration | None = None, *, node: str | None = None) -> Any: ...
+
+    async def aresult(
+        self, timeout: Duration | None = None, *, node: str | None = None, returns: object = None
+    ) -> Any:
         """Wait for the end of the flow and return its result, as `result` does."""
         from streamq.client.flow_waits import read, wait_until_over  # noqa: PLC0415 - as above
 
         deadline, results, waiting = _deadline(timeout), self._results, self._enqueuer.waiting
+        wanted = self._named(node, returns)
         try:
             state = await wait_until_over(waiting, results.ends, deadline)
         except RedisUnavailable as error:
             raise self._unreached(deadline, error) from None
-        return await read(waiting, self._id.shard, results.result(node, state))
+        return await read(waiting, self._id.shard, results.result(wanted, state))
 
     def results(self, node: str) -> Iterator[Any]:
         """Iterate over the results of a map, in the order of its items, a page at a time. What failed is a
@@ -216,6 +235,16 @@ class FlowHandle:
         if found.state == "unknown":
             raise actions.unknown(self._id)
         return found
+
+    def _named(self, node: str | None, returns: object) -> str | None:
+        """Return the name of the node whose result is wanted. Raises what `FlowGraph.node_of` does, and
+        InvalidOption for a node of another flow."""
+        if returns is None:
+            return node
+        graph: Any = getattr(returns, "graph", None)
+        if graph is None or getattr(graph, "name", None) != self._id.name:
+            raise InvalidOption(f"returns={returns!r:.80} is not the output of a node of flow {self._id}")
+        return str(graph.node_of(returns))
 
     def _unreached(self, deadline: float | None, error: RedisUnavailable) -> Exception:
         if deadline is None:

@@ -174,14 +174,14 @@ class Steps:
                 reason="signal",
             ) from None
 
-    async def run_flow(self, flow: Starts, name: str | None) -> Any:
+    async def run_flow(self, flow: Starts, name: str | None, returns: object) -> Any:
         """Return the result of a flow that runs for this task; else raise Suspended, or FlowFailed."""
-        return await self._enqueuer.adrive(self._child_flows().run(flow, name))
+        return await self._enqueuer.adrive(self._child_flows().run(flow, name, returns))
 
-    def run_flow_sync(self, flow: Starts, name: str | None) -> Any:
+    def run_flow_sync(self, flow: Starts, name: str | None, returns: object) -> Any:
         """Return the result of a flow, as `run_flow` does, in a thread."""
         blocking.refuse("ctx.run_flow_sync()", "await ctx.run_flow()")
-        return self._enqueuer.drive(self._child_flows().run(flow, name))
+        return self._enqueuer.drive(self._child_flows().run(flow, name, returns))
 
     def _child_flows(self) -> ChildFlows:
         from streamq.app.child_flows import ChildFlows, Memos  # noqa: PLC0415 - few handlers run a flow

@@ -153,6 +153,9 @@ def _show(found: target.Target, flows: Flows, args: argparse.Namespace) -> int:
     boxes = folding.folded(nodes, cause, len(nodes) if args.all else folding.MOST)
     head = ["NODE", "STATE", "TYPE", "AFTER", "TASK"]
     write_table(head, [_box(one, path) for one in boxes], empty="no nodes that can be read")
+    if runs := [[one.name, each.id, each.state] for one in part.nodes for each in one.flows]:
+        write_lines("")
+        write_table(["NODE", "RUNS FLOW", "STATE"], runs, empty="")
     shown = {one.number for box in boxes for one in box.nodes} | _hidden(part.nodes)
     end = part.nodes[0].number + len(part.nodes) if part.nodes else 0
     if len(shown) < part.declared:

@@ -186,6 +186,7 @@ def as_object(info: TaskInfo) -> dict[str, object]:
         "progress": asdict(info.progress) if info.progress else None,
         "suspended": info.suspended._asdict() if info.suspended else None,
         "memos": info.memos, "mailbox": info.mailbox,
+        "flows": [{"id": one.id, "state": one.state} for one in info.flows],
     }  # fmt: skip
 
 
@@ -205,6 +206,7 @@ def write_task(info: TaskInfo) -> None:
             ("deliveries lost", info.lost),
         ]
     pairs += [("suspended", suspension_text(info))] if info.suspended else []
+    pairs += [("runs flow", f"{one.id} ({one.state})") for one in info.flows]
     pairs += [(f"memo {name!r}", shown(memo, 200)) for name, memo in info.memos.items()]
     pairs += [(f"signal {name!r}", f"{number} not taken") for name, number in info.mailbox.items()]
     if info.progress is not None:

@@ -5,8 +5,8 @@ Owns the pages and their bounds. Does no I/O: flows of steps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from streamq.calls import flows as calls
@@ -18,6 +18,7 @@ from streamq.errors import DecodeError, ServerError, UsageError
 from streamq.flow import Flow, ask
 from streamq.flows import needs, reading
 from streamq.flows.actions import unknown
+from streamq.flows.children import running_for
 from streamq.flows.flow_id import LOCAL, FlowId, task_of
 from streamq.flows.inputs import Failure, cause_of, stuck_in
 from streamq.flows.naming import children_kinds, maps, named_task, parent_of, parsed_maps
@@ -72,11 +73,12 @@ class FlowPart:
 
 
 class FlowChild(NamedTuple):
-    """A child of a map: its place in the list, its state, and the id of its task."""
+    """A child of a map: its place in the list, its state, its task's id, and the flows that ran for it."""
 
     place: int
     state: NodeState
     task: str
+    flows: Sequence[FlowInfo] = ()
 
 
 class _Place(NamedTuple):
@@ -149,11 +151,18 @@ def part(s: ShardKeys, flow: FlowId, first: int | None, limit: int = NODES) -> F
         first = 0 if node < limit else node - _BEFORE_CAUSE
     first = max(0, min(first, declared - 1))
     nodes = yield from reading.nodes(s, flow.local, first, limit, _NAMED)
+    nodes = yield from with_flows(s, flow.local, nodes)
     states = yield from ask(calls.states(s, flow.local, 0, max(0, declared - 1)))
     failure = (yield from cause_of(s, flow.local)) if head.cause else None
     before, after = states[:first], states[first + len(nodes) : declared]
     stuck = (yield from stuck_in(s, flow.local)) if head.state == "stuck" else None
     return FlowPart(head, nodes, declared, _counted(before), _counted(after), failure, stuck)
+
+
+def with_flows(s: ShardKeys, flow: str, nodes: Sequence[NodeInfo]) -> Flow[list[NodeInfo]]:
+    """Return nodes with the flows that ran for them."""
+    found = yield from running_for(s, flow, [one.number for one in nodes])
+    return [replace(one, flows=found[one.number]) if found.get(one.number) else one for one in nodes]
 
 
 def _declared(number: int, ranges: Mapping[int, tuple[int, int]]) -> int:
@@ -195,13 +204,18 @@ def children(
         if state is not None and shown != state:
             continue
         if len(found) == limit:
-            return found, index
+            return (yield from _with_flows(s, flow.local, begin, found)), index
         name, letter = ("", "") if task is None else (task.type, task.local[0])
         if kinds is not None:
             name, letter = kinds[index] if index < len(kinds) else ("", "")
         local = task_of(flow.local, letter, begin + index)
         found.append(FlowChild(index, shown, str(TaskId(name, s.shard, local)) if name else ""))
-    return found, -1
+    return (yield from _with_flows(s, flow.local, begin, found)), -1
+
+
+def _with_flows(s: ShardKeys, flow: str, begin: int, found: list[FlowChild]) -> Flow[list[FlowChild]]:
+    ran = yield from running_for(s, flow, [begin + one.place for one in found])
+    return [one._replace(flows=ran.get(begin + one.place, ())) for one in found]
 
 
 def _places(shards: list[ShardKeys], look: Unreadable) -> Flow[tuple[list[_Place], int]]:

@@ -191,7 +191,7 @@ def _view(s: ShardKeys, flow: FlowId) -> Flow[FlowView]:
     head = yield from reading.head(s, flow.local)
     if head.state == "unknown":
         raise actions.unknown(flow)
-    nodes = yield from reading.nodes(s, flow.local)
+    nodes = yield from flow_pages.with_flows(s, flow.local, (yield from reading.nodes(s, flow.local)))
     failure = (yield from cause_of(s, flow.local)) if head.cause else None
     stuck = (yield from stuck_in(s, flow.local)) if head.state == "stuck" else None
     return FlowView(head, nodes, failure, path_of(nodes), stuck)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 FIRST: Final = 0.02
 LONGEST: Final = 1.0
 """Seconds between two looks, at first and at most."""
-_ARRIVALS: Final = ("accepted", "requeued", "adopted", "started", "handed_back", "reclaimed")
+_ARRIVALS: Final = ("accepted", "requeued", "adopted", "started", "handed_back", "continued", "reclaimed")
 """The counters that change when a task becomes ready, or leaves that state, between two looks."""
 
 _Counters = dict[tuple[str, int], tuple[int, ...]]

@@ -21,8 +21,11 @@ from streamq.calls.locate import locate
 from streamq.client.task_event import TaskEvent, event_of, latest_progress
 from streamq.control.task_rows import failed_attempts
 from streamq.control.unreadable import Unreadable, whole
-from streamq.errors import InvalidTaskId
+from streamq.errors import InvalidTaskId, ServerError
 from streamq.flow import Flow
+from streamq.flows.children import MOST_SHOWN, heads, running_for
+from streamq.flows.flow_id import node_of
+from streamq.flows.reading import FlowInfo
 from streamq.keys import SUCCESSOR_DUE_MS, shard_keys, type_keys
 from streamq.memos import Suspension
 from streamq.model.delivery import Success
@@ -40,7 +43,7 @@ class TaskInfo:
     progress: what its handler told last of how far it is, while the task lives. told: the last hundred of all
     that it told, in its order, for an hour.
     suspended: what it waits for without a worker. memos: of its steps, by their names. mailbox: how many
-    signals of each name it has not taken.
+    signals of each name it has not taken. flows: those that it runs, or that ran for it as a node of a flow.
     success: the attempt that completed it; its worker is a name, or `…` and the last digits of the name if it
     ended long ago. None if an older release completed the task.
     """
@@ -61,6 +64,7 @@ class TaskInfo:
     memos: dict[str, bytes] = field(repr=False, default_factory=dict[str, bytes])
     mailbox: dict[str, int] = field(default_factory=dict[str, int])
     fields: dict[str, bytes] = field(repr=False, default_factory=dict)
+    flows: Sequence[FlowInfo] = ()
 
 
 def task_info(app: str, task_id: str, unreadable: Unreadable) -> Flow[TaskInfo]:
@@ -84,8 +88,21 @@ def task_info(app: str, task_id: str, unreadable: Unreadable) -> Flow[TaskInfo]:
         told=[event for row in reversed(rows) if (event := event_of(row, app, task)) is not None],
     )
     if located.state in LIVING or located.state == "dead":
-        return (yield from _with_steps(app, task, found, unreadable))
-    return found
+        found = yield from _with_steps(app, task, found, unreadable)
+    return replace(found, flows=(yield from _flows(app, task, found)))
+
+
+def _flows(app: str, task: TaskId, info: TaskInfo) -> Flow[list[FlowInfo]]:
+    """Return the flows that run for a task, by its memos; and those that ran for it, if it is a node."""
+    s, node = shard_keys(app, task.shard), node_of(task.local)
+    of_memos = [child for name in info.memos if (child := memos.child_of(name)) is not None]
+    try:
+        found = yield from heads(s, of_memos[:MOST_SHOWN])
+        if node is not None:
+            found += (yield from running_for(s, node[0], [node[1]]))[node[1]]
+    except ServerError:  # of a flow that cannot be read; its own page says so
+        return []
+    return list({one.id: one for one in found}.values())
 
 
 def progress_of(app: str, ids: Sequence[str], unreadable: Unreadable) -> Flow[dict[str, TaskEvent]]:

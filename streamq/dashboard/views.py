@@ -41,6 +41,7 @@ def task(info: TaskInfo, redaction: Redaction) -> dict[str, object]:
         "suspended": suspended(info, redaction),
         "memos": by_name(info, memos, redaction),
         "mailbox": by_name(info, info.mailbox, redaction),
+        "flows": [{"id": one.id, "state": one.state} for one in info.flows],
     }  # fmt: skip
 
 

@@ -8,15 +8,18 @@ flows of steps.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from streamq.calls import flows as calls
 from streamq.calls import signals as signal_calls
+from streamq.calls.call import Arg
 from streamq.calls.locate import locate
 from streamq.errors import DecodeError, InvalidTaskId, UsageError
 from streamq.flow import Flow, ask
 from streamq.flows import needs
-from streamq.flows.reading import OVER
+from streamq.flows.flow_id import LOCAL
+from streamq.flows.reading import OVER, FlowInfo, head
 from streamq.keys import ShardKeys, type_keys
 from streamq.model.delivery import Delivery
 from streamq.model.task import LIVING, TaskId
@@ -24,6 +27,9 @@ from streamq.stored import text
 
 DEEPEST: Final = 16
 """The most flows that run for one another, each for a node of the one before."""
+MOST_NOTED: Final = 20
+"""Flows of one node that its flow knows."""
+MOST_SHOWN: Final = 100
 ORPHANED: Final = "0 p"
 """The row of the inbox that tells a flow that the task is over that it ran for."""
 
@@ -55,6 +61,46 @@ def depth_of(s: ShardKeys, task: Delivery) -> Flow[int]:
             "flow further out do more, or enqueue the rest as follow-ups"
         )
     return depth
+
+
+def note_started(s: ShardKeys, task: Delivery, flow: str) -> Flow[None]:
+    """Note in the record of the flow that a task is a node of that a flow runs for the node."""
+    if not task.node:
+        return
+    try:
+        node = needs.read(task.node)
+    except DecodeError:
+        return
+    field = f"in{node.number}"
+    [raw] = yield from ask(calls.record(s, node.flow, [field]))
+    known = text(raw or b"").split()
+    if flow not in known and len(known) < MOST_NOTED:
+        told: dict[str, Arg] = {field: " ".join([*known, flow])}
+        yield from ask(calls.build_part(s, node.flow, "0", told, [], running=True))
+
+
+def running_for(s: ShardKeys, flow: str, nodes: Sequence[int]) -> Flow[dict[int, list[FlowInfo]]]:
+    """Return the flows that ran for nodes of a flow, by the nodes' numbers: those of the first 100 that are
+    stored."""
+    found: dict[int, list[FlowInfo]] = {}
+    left = MOST_SHOWN
+    for n in range(0, len(nodes), 500):
+        part = nodes[n : n + 500]
+        raw = yield from ask(calls.record(s, flow, [f"in{number}" for number in part]))
+        for number, one in zip(part, raw, strict=True):
+            locals_ = [word for word in text(one or b"").split() if LOCAL.fullmatch(word)][:left]
+            left -= len(locals_)
+            found[number] = yield from heads(s, locals_)
+    return found
+
+
+def heads(s: ShardKeys, flows: Iterable[str]) -> Flow[list[FlowInfo]]:
+    """Return flows of a shard without their nodes, those that are stored."""
+    found: list[FlowInfo] = []
+    for one in flows:
+        told = yield from head(s, one)
+        found += [told] if told.state != "unknown" else []
+    return found
 
 
 def tell_parent(s: ShardKeys, flow: str) -> Flow[bool]:

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from streamq.errors import UnknownFlow
 from streamq.model.task import NAME_PATTERN
 
+_NODE: Final = re.compile(r"[a-z](\d{1,15})-10(\d{12})(\d{6})")
 LOCAL: Final = re.compile(r"\d{1,15}-\d{12}")
 
 
@@ -45,6 +46,13 @@ class FlowId(NamedTuple):
 def new_local(now_ms: int) -> str:
     """Return the local id of a new flow."""
     return f"{now_ms}-{secrets.randbelow(10**12):012d}"
+
+
+def node_of(task: str) -> tuple[str, int] | None:
+    """Return the local id of the flow that a task is a node of, and the node's number, from the task's local
+    id; None if that is the id of no node."""
+    found = _NODE.fullmatch(task)
+    return None if found is None else (f"{found[1]}-{found[2]}", int(found[3]))
 
 
 def task_of(flow: str, letter: str, node: int) -> str:

@@ -74,7 +74,8 @@ class FlowInfo:
 class NodeInfo:
     """A node as it was declared. kind: task, map, undo (the task that undoes another node), sleep (a timer),
     wait (for a signal), or first (of several nodes). waits: the names of the nodes that it waits for. task:
-    the id of its task, '' where it has none. children: how many are in each state."""
+    the id of its task, '' where it has none. children: how many are in each state. flows: those that ran for
+    it, where these were asked for."""
 
     name: str
     number: int
@@ -85,6 +86,7 @@ class NodeInfo:
     task: str
     children: Mapping[NodeState, int]
     tolerated: bool = False
+    flows: Sequence[FlowInfo] = ()
 
 
 def head(s: ShardKeys, flow: str) -> Flow[FlowInfo]:

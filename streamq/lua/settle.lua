@@ -73,6 +73,7 @@ local events = {'completed', 'started'}
 if items then
   events = {
     'completed', 'started', 'sequence', 'dead', 'adopted', 'cancelled', 'expired', 'retried', 'handed_back'}
+  --rich events[#events + 1] = 'continued'
 end
 local books = redis.pcall('HMGET', counters, unpack(events))
 look(counters, 'hash', books)
@@ -260,7 +261,7 @@ if items then
     --rich   if fields and due then park(item.priority, item.id, fields, due) end
     --rich   if fields and not due then append(item.priority, item.id, fields) end
     --rich   if item.tasks then follow_noted(item.tasks) end
-    --rich   count('handed_back')
+    --rich   count('continued')
     --rich   return
     --rich end
     count('handed_back')

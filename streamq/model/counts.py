@@ -47,6 +47,7 @@ COUNTERS: Final[Mapping[str, str]] = {
     "cancelled": "Tasks that were cancelled.",
     "expired": "Tasks that expired before they ran.",
     "handed_back": "Deliveries that workers handed back without running them to an end.",
+    "continued": "Attempts that ended with a new run of their task.",
     "requeued": "Dead letters put back.",
     "purged": "Dead letters deleted.",
     "adopted": "Stream entries that another program wrote, and that became dead letters.",

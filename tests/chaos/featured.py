@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import Any, Final
 
-from streamq import get_context
+from streamq import Context, get_context
 from tests.chaos import tasks
 from tests.chaos.promises import PROMISES, Promise
 from tests.chaos.tasks import Step, app, behave, behave_in_thread, policy
@@ -124,3 +124,7 @@ if KNOWN:
     from tests.chaos import bulky, flowing
 
     TYPES.update(flowing.TYPES | bulky.TYPES)
+    if hasattr(Context, "run_flow"):
+        from tests.chaos import nesting
+
+        TYPES.update(nesting.TYPES)

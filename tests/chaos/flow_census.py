@@ -22,7 +22,8 @@ BOOKS: Final = ("nodes", "waiting", "released", "done", "skipped")
 @dataclass
 class FlowEnd:
     """A flow as it is stored. numbers: of the nodes, by name, but for maps. results: of those that completed.
-    tasks: the id of each node's task, by name. undos: the names of undo tasks."""
+    tasks: the id of each node's task, by name. undos: the names of undo tasks.
+    parent: the task that it runs for."""
 
     id: str
     key: str
@@ -33,6 +34,7 @@ class FlowEnd:
     results: dict[str, Any] = field(default_factory=dict[str, Any])
     tasks: dict[str, str] = field(default_factory=dict[str, str])
     on_failure: str = ""
+    parent: str = ""
     undos: set[str] = field(default_factory=set[str])
 
     def letter(self, name: str) -> str:
@@ -55,7 +57,7 @@ def _flow(node: redis.Redis, s: ShardKeys, local: str, record: Mapping[str, str]
     name = record["name"]
     found = FlowEnd(
         f"{name}:{s.shard}:{local}", record["key"].partition(":")[2], record["state"], letters.decode(),
-        {one: int(record[one]) for one in BOOKS},
+        {one: int(record[one]) for one in BOOKS}, parent=record.get("parent", ""),
     )  # fmt: skip
     maps = {
         int(number): (int(first), int(count))

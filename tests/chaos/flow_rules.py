@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from tests.chaos import flow_kind_rules
+from tests.chaos import flow_kind_rules, nest_rules
 from tests.chaos.census import OVER, Tally
 from tests.chaos.flow_census import FlowEnd
 from tests.chaos.history import Event
@@ -30,18 +30,24 @@ def check(
     cancels = {event["id"] for event in events if event["event"] == "flow_cancel"}
     yield from _started(asked, told, final)
     for flow in final.flows:
-        yield from _books(flow, cancelled=flow.id in cancels)
+        yield from _books(flow, cancelled=flow.id in cancels or _orphaned(flow, states))
         if flow.key in asked:
             yield from _nodes(flow, asked[flow.key], history)
             yield from flow_kind_rules.check(flow, asked[flow.key], history)
     for task, some in history.by_id.items():
         yield from _steps(task, some, history)
     yield from _follow_ups(history, states)
+    yield from nest_rules.check(history, states, final)
+
+
+def _orphaned(flow: FlowEnd, states: Mapping[str, list[str]]) -> bool:
+    """Whether it ran for a task that did not complete."""
+    return bool(flow.parent) and "completed" not in states.get(flow.parent, ())
 
 
 def _started(asked: Mapping[str, Event], told: Mapping[str, Event], final: Tally) -> Iterator[Finding]:
     """A flow that was acknowledged exists, one that nobody asked for does not, and none is there twice."""
-    by_key = Counter(flow.key for flow in final.flows)
+    by_key = Counter(flow.key for flow in final.flows if not flow.parent)
     existing = {flow.id for flow in final.flows}
     for key, number in by_key.items():
         if key not in asked:

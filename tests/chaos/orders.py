@@ -72,16 +72,17 @@ class Order:
 def orders(name: str, seed: int) -> Iterator[Order]:
     """The orders of a producer."""
     rng = random.Random(f"{seed}-{name}")
-    types, conducts = list(WEIGHTS), _conducts()
+    weights = {name: weight for name, weight in WEIGHTS.items() if name in TYPES}
+    types, conducts = list(weights), _conducts()
     number = 0
     while True:
         number += 1
-        kind = rng.choices(types, list(WEIGHTS.values()))[0]
+        kind = rng.choices(types, list(weights.values()))[0]
         conduct = rng.choices(list(conducts), list(conducts.values()))[0]
         if kind == "image" and conduct in ("slow", "overrun"):
             conduct = "ok"  # there are few processes
         options = _options(rng, conduct)
-        if kind in ("stepping", "parent"):
+        if kind in ("stepping", "parent", "outer", "onward"):
             conduct = rng.choices(list(DURABLE), list(DURABLE.values()))[0]
             yield Order(f"{name}-{number}", kind, conduct, {})
         elif kind in PROMISES:

@@ -85,11 +85,13 @@ DERIVED: Final = ("node", "source", "leaf", "brood", "undoing", "child")
 """The types of these tasks."""
 MEMOS: Final = ("one", "two", "three")
 """The steps of a task with steps."""
+NEW_RUNS: Final = 2
+"""How often a task that goes on does so."""
 RECURRING: Final = tuple(name for name, promise in PROMISES.items() if promise.every)
 HALTING: Final = tuple(name for name, promise in PROMISES.items() if promise.halt)
 WEIGHTS: Final = {
     "metered": 10, "paced": 6, "shared": 8, "chain": 10, "halting": 5, "single": 8, "latest": 6,
-    "stepping": 5, "parent": 5, "bulky": 4,
+    "stepping": 5, "parent": 5, "bulky": 4, "outer": 2, "onward": 3,
 }  # fmt: skip
 """How often each is enqueued, beside the plain types, whose weights add up to 100."""
 LANES: Final = {"metered": 5, "paced": 3, "shared": 4, "chain": 10, "halting": 6, "single": 5, "latest": 4}

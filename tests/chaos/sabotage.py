@@ -57,6 +57,9 @@ CHANGES: Final[dict[str, tuple[tuple[str, str, str], ...]]] = {
             "ipairs({}) do flow_lose(loser) end",
         ),
     ),
+    # Who waits for a signal sleeps on when it comes; of the new runs of a task the second is left out.
+    "inner": (("signal", "if fields and field(fields, 's') == memo then", "if false then"),),
+    "onward": (("settle_rich", "p = payload,", "p = string.gsub(payload, '\"run\":1', '\"run\":2'),"),),
     # A daemon makes a run again that another one has made since it looked.
     "tick": (
         ("tick", "or state.revision ~= tonumber(revision) then", "then"),

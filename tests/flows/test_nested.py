@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import count
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from tenacity import wait_none
@@ -11,10 +12,12 @@ from tenacity import wait_none
 from streamq import FlowCancelled, FlowFailed, FlowHandle, StreamQ, TaskDead, get_context
 from streamq.app import child_flows, flow_builder
 from streamq.app.child_flows import ChildFlows
-from streamq.app.flow_graph import declared_of
+from streamq.app.flow_graph import FlowGraph, declared_of
 from streamq.audit import children
 from streamq.calls.call import Call
+from streamq.cli import main
 from streamq.daemon import flow_keeper
+from streamq.dashboard import dashboard
 from streamq.doctor.queue import AppChecks
 from streamq.errors import UsageError
 from streamq.flow import Flow, drive
@@ -25,6 +28,8 @@ from streamq.keys import shard_keys, type_keys
 from streamq.model.task import TaskId
 from streamq.transport.address import Address
 from streamq.transport.sync_transport import SyncTransport
+from tests.dashboard.shop import TRUSTED
+from tests.dashboard.test_pages import client
 from tests.flows.test_flows import books, ended
 from tests.running import clean, serving, until
 
@@ -399,10 +404,10 @@ async def test_an_attempt_that_ends_at_any_step_of_a_run_leaves_one_flow_to_the_
     regions, run, cuts = Regions(app, attempts=2), ChildFlows.run, dict[str, int]()
     cut: list[int] = []
 
-    def cut_short(self: ChildFlows, graph: object, name: str | None) -> Flow[Any]:
+    def cut_short(self: ChildFlows, graph: object, name: str | None, returns: object) -> Flow[Any]:
         task = str(self._task.id)  # pyright: ignore[reportPrivateUsage]
         last = -1 if task in cuts else cuts.setdefault(task, len(cuts))
-        steps, answer = run(self, graph, name), None
+        steps, answer = run(self, graph, name, returns), None
         for n in count():
             try:
                 step = steps.send(answer)
@@ -421,4 +426,83 @@ async def test_an_attempt_that_ends_at_any_step_of_a_run_leaves_one_flow_to_the_
     assert len(cut) > 6
     assert len([one for one in app.flows.all() if one.name == "region"]) == 12
     assert {name for name in regions.ran if regions.ran.count(name) > 1} == set()
+    clean(app)
+
+
+async def test_the_result_of_a_node_is_asked_for_by_its_output(app: StreamQ) -> None:
+    regions, refused = Regions(app), list[str]()
+
+    @app.task(max_attempts=1)
+    async def lenient(n: int) -> int:
+        return n
+
+    @app.task(max_attempts=1)
+    async def outer() -> int:
+        wf, other, ctx = app.flow("inner"), app.flow("other"), get_context()
+        parts = wf.map(lenient, [1, 2, 3])
+        last = wf.add(regions.total.bind(parts.output))
+        wf.add(regions.total.bind([last.output]))
+        may_fail = wf.add(lenient.bind(1), on_error="continue")
+        race = wf.first(wf.wait("go"), wf.add(lenient.bind(1)))
+        for wrong in (5, other.add(lenient.bind(1)).output, may_fail.output, race.output):
+            try:
+                await ctx.run_flow(wf, returns=wrong)
+            except UsageError as error:
+                refused.append(str(error))
+        return sum(await ctx.run_flow(wf, returns=parts.output)) + int(
+            await ctx.run_flow(_again(app, regions))
+        )
+
+    async with serving(app):
+        assert await (await outer.aenqueue()).aresult(30) == 6 + 4
+        wf = app.flow("typed")
+        first = wf.add(lenient.bind(2))
+        wf.add(regions.total.bind([first.output, first.output]))
+        handle = await wf.astart()
+        assert await handle.aresult(30, returns=first.output) == 2
+        with pytest.raises(UsageError, match="not the output of a node of flow typed"):
+            await handle.aresult(30, returns=app.flow("another").add(lenient.bind(1)).output)
+    assert len(set(refused)) == 4
+    clean(app)
+
+
+def _again(app: StreamQ, regions: Regions) -> FlowGraph:
+    wf = app.flow("again")
+    wf.add(regions.total.bind([4]))
+    return wf
+
+
+async def test_who_looks_at_a_flow_or_a_task_finds_the_flows_that_ran_for_it(
+    app: StreamQ, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    regions = Regions(app)
+    regions.waiting = True
+    wf = app.flow("world")
+    parts = wf.map(regions.region, ["eu"])
+    wf.add(regions.region.bind("asia"), name="asia")
+    wf.add(regions.total.bind(parts.output))
+    async with serving(app):
+        handle = await wf.astart()
+        await until(lambda: [one.state for one in app.flows.all()].count("running") == 3)
+        await until(lambda: sum(one.released for one in app.flows.all() if one.name == "region") == 2)
+        children = {one.parent: one for one in app.flows.all() if one.name == "region"}
+        for parent, child in children.items():
+            assert [one.id for one in app.inspector.task(parent).flows] == [child.id]
+            await app.flow_handle(child.id).asignal("go", 3)
+        await handle.aresult(30)
+    [asia] = [one for one in app.flows.get(handle.id).nodes if one.name == "asia"]
+    assert [(one.id, one.state) for one in asia.flows] == [(children[asia.task].id, "completed")]
+    assert [one.id for one in app.inspector.task(asia.task).flows] == [children[asia.task].id]
+    [[one], _] = app.flows.children(handle.id, parts.number)
+    assert [each.id for each in one.flows] == [children[one.task].id]
+    assert main(["flow", "show", handle.id, "--app", app.name, "--url", url]) == 0
+    assert children[asia.task].id in capsys.readouterr().out
+    assert main(["task", "show", asia.task, "--app", app.name, "--url", url]) == 0
+    assert f"{children[asia.task].id} (completed)" in capsys.readouterr().out
+    async with client(dashboard(app, auth=TRUSTED)) as browser:
+        link = f'href="/flows/{quote(children[asia.task].id)}"'
+        for page in (f"/flows/{handle.id}", f"/tasks/{asia.task}"):
+            assert link in (await browser.get(page)).text, page
+        link = f'href="/flows/{quote(children[one.task].id)}"'
+        assert link in (await browser.get(f"/flows/{handle.id}?map={parts.name}")).text
     clean(app)

@@ -122,8 +122,8 @@ def test_every_metric_is_shown_or_watched() -> None:
     asked = " ".join(expressions())
     unused = {name for name in METRICS if name not in asked}
     by_hand = {f"streamq_tasks_{event}_total" for event in (
-        "started", "cancelled", "expired", "handed_back", "requeued", "purged", "adopted", "repaired",
-        "vanished",
+        "started", "cancelled", "expired", "handed_back", "continued", "requeued", "purged", "adopted",
+        "repaired", "vanished",
     )}  # fmt: skip
     assert unused == by_hand | {
         "streamq_workers_slots",

@@ -272,5 +272,13 @@ async def nested() -> None:
     ctx = get_context()
     await ctx.run_flow(wf, name="second")
     ctx.run_flow_sync(wf)
+    number = wf.add(counted.bind("a"), on_error="continue")
+    pages = wf.map(fetching, ["a"])
+    assert_type(await ctx.run_flow(wf, returns=pages.output), list[str])
+    assert_type(ctx.run_flow_sync(wf, "second", returns=number.outcome), int | Failure)
+    assert_type(wf.start().result(5, returns=pages.output), list[str])
+    assert_type(await (await wf.astart()).aresult(returns=number.output), int)
+    await ctx.run_flow(wf, pages)  # error
+    wf.start().result(node=pages)  # error
     await ctx.run_flow(urls)  # error
     await ctx.run_flow(wf.start())  # error

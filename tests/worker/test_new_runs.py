@@ -53,7 +53,8 @@ async def test_runs_follow_each_other_under_one_handle(app: StreamQ, url: str) -
     assert counting.ran == [5, 4, 3, 2, 1, 0]
     assert handle.status() == "completed"
     counters = type_keys(app.name, 0, "count").counters
-    assert command(url, "HMGET", counters, "accepted", "completed") == [b"1", b"1"]
+    names = ("accepted", "completed", "continued", "handed_back")
+    assert command(url, "HMGET", counters, *names) == [b"1", b"1", b"5", None]
     assert keys_left(app, url, "count") == [0, 0]
     clean(app)
 
