@@ -41,7 +41,9 @@ _TWIN: Final = re.compile(r"-- BODY ([a-z_]+)\n")
 _RICH: Final = re.compile(r"^( *)--rich (.*\n)", re.MULTILINE)
 _LEAN: Final = re.compile(r"^( *)--lean (.*\n)", re.MULTILINE)
 _LATER: Final = re.compile(r"^ *-- LATER ([a-z_]+) ([a-z_ ]+)\n", re.MULTILINE)
-_LOCAL: Final = re.compile(r"^local (?P<function>function )?(?P<names>\w+(?:, \w+)*)(?P<value> =)?", re.MULTILINE)
+_LOCAL: Final = re.compile(
+    r"^local (?P<function>function )?(?P<names>\w+(?:, \w+)*)(?P<value> =)?", re.MULTILINE
+)
 _COMMENT: Final = re.compile(r"--.*")
 _LUA: Final = frozenset((
     "and", "break", "do", "else", "elseif", "end", "false", "for", "function", "if", "in", "local", "nil",

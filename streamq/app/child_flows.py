@@ -65,7 +65,7 @@ class ChildFlows:
         while True:
             state = yield from self._ended(local)
             try:
-                return (yield from results.result(None, node))
+                return (yield from results.result(node, state))
             except (FlowFailed, FlowCancelled):
                 # A later attempt than the one that met a failure lets the flow go on, once.
                 if failed in (None, self._attempt) or state == "unknown":
