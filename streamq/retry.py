@@ -93,9 +93,8 @@ def _limited(error: BaseException) -> Wait | None:
     if not all(isinstance(one, RateLimited) for one in met):
         return None
     named = (_duration(one.after) for one in met if isinstance(one, RateLimited))
-    return Wait(
-        max((min(delay, _LONGEST_AFTER) for delay in named if delay is not None), default=_LAST_RESORT)
-    )
+    good = (delay for delay in named if delay is not None and delay <= _LONGEST_AFTER)
+    return Wait(max(good, default=_LAST_RESORT))
 
 
 def sleeping(error: BaseException) -> Sleep | None:

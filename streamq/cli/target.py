@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from streamq.transport.sync_transport import SyncTransport
 
 PATIENCE = 2.0
+AT_ONCE = 0.2
+"""Seconds after which somebody at a terminal is told what a command waits for."""
 
 
 class NoAppYet(UsageError):
@@ -200,12 +203,11 @@ def named(args: argparse.Namespace) -> list[str]:
 
 def names(args: argparse.Namespace) -> list[str]:
     """Return the apps of the server, sorted. Raise UsageError and RedisErrors."""
-    from streamq.control.inspector import apps
     from streamq.transport.sync_transport import SyncTransport
 
     transport = SyncTransport(address(args), patience=PATIENCE)
     try:
-        return sorted(apps(transport))
+        return sorted(_listed(transport))
     finally:
         transport.close()
 
@@ -216,14 +218,13 @@ def find(args: argparse.Namespace, *, partly: bool = False) -> Target:
     partly: for a command that shows the reachable part of a cluster. Then the server need not know a named
     app.
     """
-    from streamq.control.inspector import apps
     from streamq.control.unreadable import Damaged
     from streamq.transport.sync_transport import SyncTransport
 
     url, named = args.url or environment.URL.get(), args.app or environment.APP.explicit()
     transport = SyncTransport(address(args), patience=PATIENCE)
     try:
-        known = apps(transport)
+        known = _listed(transport)
     except Damaged as error:
         if not named:
             raise Damaged(f"{error}. Name an app with --app") from None
@@ -242,6 +243,18 @@ def find(args: argparse.Namespace, *, partly: bool = False) -> Target:
         raise UsageError(f"{name[:120]!r} is not an app name: use letters, digits, _ - . (at most 100)")
     app = with_blobs(with_ring(transport.address.namespace.app(name), _ring()), _blobs())
     return Target(transport, app, known.get(app), url)
+
+
+def _listed(transport: SyncTransport) -> dict[str, AppRecord]:
+    """Return the apps of the server. On a terminal a wait for the server is told before it begins."""
+    from streamq.control.inspector import apps
+
+    if sys.stderr.isatty():
+        try:
+            return apps(transport, patience=AT_ONCE)
+        except RedisUnavailable:
+            write_message(f"{transport.address} does not answer; trying for {PATIENCE:g} s more")
+    return apps(transport)
 
 
 def _ring() -> Ring | None:

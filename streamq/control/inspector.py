@@ -349,6 +349,8 @@ def _served(workers: Iterable[WorkerInfo]) -> set[str]:
     return {name for names in lists if isinstance(names, list) for name in names if isinstance(name, str)}
 
 
-def apps(transport: SyncTransport) -> dict[str, AppRecord]:
-    """Return the apps on a server, with their records. Raises ServerError if these cannot be read."""
-    return drive(transport, whole(question_calls.apps(transport.address.namespace), "the record of apps"))
+def apps(transport: SyncTransport, *, patience: float | None = None) -> dict[str, AppRecord]:
+    """Return the apps on a server, with their records. Raises ServerError if these cannot be read. patience:
+    another than the transport's."""
+    asked = whole(question_calls.apps(transport.address.namespace), "the record of apps")
+    return drive(transport, asked, patience=patience)

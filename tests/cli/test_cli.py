@@ -16,7 +16,7 @@ import pytest
 from streamq import StreamQ, migration_hints
 from streamq.calls import producer as producer_calls
 from streamq.calls import worker as worker_calls
-from streamq.cli import COMMANDS, main
+from streamq.cli import COMMANDS, main, target
 from streamq.control.inspector import Inspector
 from streamq.envelope import encode_overrides
 from streamq.model.delivery import Overrides
@@ -416,3 +416,15 @@ def test_demo_adds_up() -> None:
     assert account["retried"] == 20
     assert account["recovered"] > 0
     assert set(account["wait_ms"]) == {"p50", "p95", "p99"}
+
+
+def test_a_wait_for_the_server_is_told_at_once_on_a_terminal(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(target, "PATIENCE", 0.1)
+    assert main(["stats", "--url", "redis://127.0.0.1:1"]) == 69
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2
+    assert told[0] == "streamq: redis://127.0.0.1:1/0 does not answer; trying for 0.1 s more"
+    assert "Is the server running?" in told[1]

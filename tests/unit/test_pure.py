@@ -15,7 +15,7 @@ from tenacity import wait_exponential, wait_fixed
 from streamq import envelope, keys, retry, stored_result
 from streamq.app.bound_task import new_task
 from streamq.demo.account import draw_up
-from streamq.errors import DecodeError, RedisUnavailable, Retry
+from streamq.errors import DecodeError, RateLimited, RedisUnavailable, Retry
 from streamq.model.counts import COUNTERS
 from streamq.model.delivery import Delivery, Entry, Success
 from streamq.model.task import STATES, NewTask
@@ -176,6 +176,13 @@ def test_a_wait_that_is_no_duration_is_replaced_and_told(wait: Any) -> None:
         assert isinstance(asked, retry.Again)
         assert asked.delay == 3
         assert asked.instead_of.startswith("Retry(after=")
+
+
+@pytest.mark.parametrize("after", [*NO_WAITS, 1e308, timedelta.max], ids=lambda one: type(one).__name__)
+def test_a_rate_limit_with_no_duration_waits_for_the_default(after: Any) -> None:
+    found = retry.decide(TaskOptions(), 5, 1, RateLimited(after=after))
+    assert isinstance(found, retry.Wait)
+    assert found.delay <= 1
 
 
 def test_a_backoff_that_raises_is_replaced_and_told() -> None:
