@@ -135,8 +135,6 @@ def _box(group: list[NodeInfo]) -> Box:
     counts = Counter[NodeState](first.children)
     state = telling(counts) if counts and first.state != "completed" else first.state
     name = f"{first.name} \N{MULTIPLICATION SIGN} {sum(counts.values()):,}" if counts else first.name
-    if first.kind == "undo":
-        name = f"undo {first.name}"
     return Box(name, first.type, state, [first], dict(counts))
 
 
