@@ -57,10 +57,15 @@ async def test_a_result_is_asked_for_where_nobody_may_subscribe(
     mute: str, way: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     app = shop(mute)
+    wf = app.flow("one")
+    wf.add(app.bound("work", {"n": 7}))
+    flow = await wf.astart()
+    of_flow = asyncio.create_task(flow.aresult(20) if way == "async" else asyncio.to_thread(flow.result, 20))
     asking = asyncio.create_task(results(app, way, 5))
     await asyncio.sleep(0.2)  # they wait by now, or begin to when there is a worker
     async with working(app):
         assert await asking == list(range(5))
+        assert await of_flow == 7
         assert await results(app, way, 5) == list(range(5))
     assert "".join(capsys.readouterr()).count("result.polled") == 1
     await app.aclose()
