@@ -12,7 +12,8 @@
 -- A timer, a wait and a race are nodes without a task too. A timer (z: ms) ends by a row in the inbox that is due later; a wait
 -- ends by a signal (g), by such a row, or at once by a value that came before (m:<signal>), and its value is v<number>. A race
 -- ends with the first of those it waits for (won<number>): x has for each of them the nodes that run for it alone, which are
--- skipped if another has won; of those, tasks that run are in `losing` until they have ended.
+-- skipped if another has won; of those, tasks that run are in `losing` until they have ended. A flow that runs for a task has
+-- that as its `parent`; in<number> are the flows that ran for a node.
 -- USES clock
 -- KEYS flow flow_states flows inbox
 -- ARGV flow_id
