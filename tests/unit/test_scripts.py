@@ -196,13 +196,22 @@ def test_parts_that_few_calls_need_are_created_by_the_function_that_the_body_nam
     text = text_of(given="schedule") + "-- LATER bells ring\nbells()\nring(schedule)\n"
     made = scripts.assembled(text)
     assert "local bells, bells_made, ring\n" in made  # the clock is for the ring only
-    assert made.index("function bells()\n") < made.index("\nlocal function clock(") < made.index("\nfunction ring(")
+    assert (
+        made.index("function bells()\n")
+        < made.index("\nlocal function clock(")
+        < made.index("\nfunction ring(")
+    )
     assert scripts.parse("x", made).keys == ("schedule", "doorbell", "ready", "bell")
 
 
 def test_a_name_that_others_see_is_defined_alone_where_it_is_created_later() -> None:
-    text = text_of(given="schedule", args="task_type wake") + "-- LATER later unique_free\nrelease.u(unique_enters)\n"
-    with pytest.raises(ValueError, match="unique_enters is seen by other parts: define it alone, with a value"):
+    text = (
+        text_of(given="schedule", args="task_type wake")
+        + "-- LATER later unique_free\nrelease.u(unique_enters)\n"
+    )
+    with pytest.raises(
+        ValueError, match="unique_enters is seen by other parts: define it alone, with a value"
+    ):
         scripts.assembled(text)
 
 
