@@ -65,7 +65,8 @@ def audit(parked: int) -> None:
         found = Inspector(transport, "bench", 1).audit().problems
     calls.sort()
     median = statistics.median(calls)
-    told = f"median {median:.1f}, the longest {', '.join(f'{took:.1f}' for took in calls[-5:])} ms; {len(found)} findings"
+    longest = ", ".join(f"{took:.1f}" for took in calls[-5:])
+    told = f"median {median:.1f}, the longest {longest} ms; {len(found)} findings"
     print(f"an audit of {parked:,} parked in one lane: {len(calls):,} calls, {told}")
 
 
