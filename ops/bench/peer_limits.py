@@ -4,8 +4,8 @@
 
 By key: 20 keys, five tasks of each at once (BullMQ has this in its paid edition only). Of the type: ten at
 once. A task takes 5 ms. Prints tasks a second from the start of the first to that of the last, as a Markdown
-table of medians. Each system has its own environment, as in run.py, one worker process of 100 slots and a program in
-limit_adapters/. The systems take turns within each round. All tasks wait before the worker starts.
+table of medians. Each system has its own environment, as in run.py, one worker process of 100 slots and a
+program in limit_adapters/. The systems take turns within each round. All tasks wait before the worker starts.
 """
 
 from __future__ import annotations
