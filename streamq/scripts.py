@@ -7,7 +7,8 @@ code lists keys by position; other keys come first, and are passed by name.
 
 The loader binds the names as Lua locals, puts the guard behind them (see `guards`), then the parts of
 `lua/lib` that the line `-- USES …` names, then the body. Parts that few calls need stand where the body has
-such a line, or are created by a call of the function that a line `-- LATER <function> …` of the body names. Does no I/O but read its own package's files.
+such a line, or are created by a call of the function that a line `-- LATER <function> …` of the body names;
+what two such lines need stands in the header. Does no I/O but read its own package's files.
 
 A script that runs for every task has a *rich* twin for tasks that take part in more than their stream, such
 as limits by key: a file with a header of its own, more KEYS and more parts, whose body is the line
@@ -216,7 +217,8 @@ def _enclosed(text: str) -> str:
     """Return a text as a function that is called at once.
 
     A function that is created costs a search of its names among the locals that other functions use already,
-    but only in the function around it. A rich script creates some 130 functions, and nearly all use the bound names.
+    but only in the function around it. A rich script creates some 130 functions, and nearly all use the bound
+    names.
     """
     return f"return (function()\n{text}end)()\n"
 

@@ -1,8 +1,8 @@
 """Lanes at size: bytes of a parked task, the throughput of a fair type with one tenant, how long a newcomer
 waits behind a million tasks of another, and the longest call of an audit.
 
-Run: python -m ops.bench.lane_figures [--parked 1000000] [--only memory speed newcomer audit]. It starts servers of
-its own. Worker and daemon are in this process, so throughput says only how the two types compare.
+Run: python -m ops.bench.lane_figures [--parked 1000000] [--only memory speed newcomer audit]. It starts
+servers of its own. Worker and daemon are in this process, so throughput says only how the two types compare.
 """
 
 from __future__ import annotations
@@ -64,8 +64,10 @@ def audit(parked: int) -> None:
         transport.run = measured  # type: ignore[method-assign]
         found = Inspector(transport, "bench", 1).audit().problems
     calls.sort()
-    told = f"the longest {', '.join(f'{took:.1f}' for took in calls[-5:])} ms; {len(found)} findings"
-    print(f"an audit of {parked:,} parked in one lane: {len(calls):,} calls, median {statistics.median(calls):.1f}, {told}")
+    median = statistics.median(calls)
+    longest = ", ".join(f"{took:.1f}" for took in calls[-5:])
+    told = f"median {median:.1f}, the longest {longest} ms; {len(found)} findings"
+    print(f"an audit of {parked:,} parked in one lane: {len(calls):,} calls, {told}")
 
 
 def used(bench: Bench) -> int:
