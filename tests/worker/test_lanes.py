@@ -196,6 +196,7 @@ async def test_lanes_take_turns_by_weight(app: StreamQ) -> None:
     clean(app)
 
 
+@pytest.mark.long  # a comparison of rates, which other load on the machine decides
 async def test_a_tenant_that_is_alone_gets_as_much_as_without_lanes(app: StreamQ) -> None:
     """Handlers of a few ms, so that waiting for the server is no more than it is for a plain type."""
     ended: Counter[str] = Counter()
