@@ -6,7 +6,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from streamq import Inspector, TaskId, scripts
+from streamq import Inspector, TaskId, script_text, scripts
 from streamq.calls.call import PRIORITY_OF, Call
 from streamq.keys import TypeKeys, type_keys
 from streamq.model.task import Priority
@@ -25,7 +25,7 @@ class DeadLetter(NamedTuple):
 @cache
 def _script() -> scripts.Script:
     text = (Path(__file__).parent / "lua" / "dead_page.lua").read_text("utf-8")
-    return scripts.parse("dead_page", scripts.assembled(text))
+    return scripts.parse("dead_page", script_text.assembled(text))
 
 
 def dead_page(t: TypeKeys, start: int = 0, limit: int = 100) -> Call[list[DeadLetter]]:

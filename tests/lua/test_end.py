@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from streamq import scripts
+from streamq import script_text, scripts
 from streamq.calls import daemon as daemon_calls
 from streamq.calls import producer as producer_calls
 from streamq.keys import GROUP
@@ -116,6 +116,6 @@ def test_a_task_without_a_claim_releases_none(transport: SyncTransport) -> None:
 def test_every_script_that_ends_a_task_ends_it_in_one_place() -> None:
     """No script of its own takes a task out of all these; nor does one write a dead letter."""
     for name in scripts.names():
-        body = (scripts._FOLDER / f"{name}.lua").read_text()
+        body = (script_text.FOLDER / f"{name}.lua").read_text()
         assert "'ZREM', waiters" not in body, name
         assert "'HSET', letters" not in body or name == "reseal", name  # that one replaces it in its place

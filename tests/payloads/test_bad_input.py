@@ -113,7 +113,7 @@ def test_what_another_worker_can_read_waits_for_it(
     work_off(shop.app)
     info = shop.app.inspector.task(handle.id)
     assert (info.state, info.attempts_failed, info.fields["k"]) == ("scheduled", 0, b"1")
-    told = capsys.readouterr().out
+    told = capsys.readouterr().err
     assert "task.too_new" in told
     assert "without counting an attempt" in told
     assert ("key:2026-11" if kind == "key" else "payload:rot13") in told

@@ -67,7 +67,7 @@ async def test_what_the_server_still_has_is_settled(node: Node, capsys: pytest.C
         busy.over.set()
         assert await handle.aresult(10) == 7
         assert await (await busy.app.asend("work", {"n": 8})).aresult(10) == 8
-    assert "server.changed" in capsys.readouterr().out
+    assert "server.changed" in capsys.readouterr().err
     clean(busy.app)
 
 
@@ -99,7 +99,7 @@ async def test_an_id_that_was_given_anew_is_not_settled(
         await until(lambda: held(worker) == 0)
         assert node.command("XPENDING", busy.stream, GROUP)[0] == 1
         assert node.command("XLEN", busy.stream) == 1
-    assert "task.fenced" in capsys.readouterr().out
+    assert "task.fenced" in capsys.readouterr().err
 
 
 async def test_a_connection_that_was_opened_long_ago_is_not_believed(url: str) -> None:

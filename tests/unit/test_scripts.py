@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from streamq import keys, scripts
+from streamq import keys, script_text, scripts
 
 _FLOW = {"flow", "flow_states"}
 GIVEN = {
@@ -91,11 +91,11 @@ def test_keys_of_one_type_are_found_once_and_are_no_others() -> None:
 
 
 def test_the_names_of_a_header_are_bound_and_the_body_counts_no_keys() -> None:
-    made = scripts.assembled(text_of(args="id rest..."))
+    made = script_text.assembled(text_of(args="id rest..."))
     assert (
         "local index, dead = unpack(KEYS, 1, 2)\nlocal id = unpack(ARGV, 1, 1)\nlocal first_arg = 2\n" in made
     )
-    for path in [*scripts._FOLDER.glob("*.lua"), *scripts._FOLDER.glob("lib/*.lua")]:
+    for path in [*script_text.FOLDER.glob("*.lua"), *script_text.FOLDER.glob("lib/*.lua")]:
         assert not re.search(r"(KEYS|ARGV)\[\d", path.read_text()), path
 
 
@@ -103,7 +103,7 @@ def test_the_names_of_a_header_are_bound_and_the_body_counts_no_keys() -> None:
 def test_a_name_that_stands_for_something_else_is_refused(name: str) -> None:
     for made in (text_of(given=name), text_of(args=name), text_of(given="index", args="index")):
         with pytest.raises(ValueError, match="already has another meaning"):
-            scripts.assembled(made)
+            script_text.assembled(made)
 
 
 def test_lists_of_kinds_in_scripts_follow_the_table() -> None:
@@ -134,14 +134,14 @@ def test_a_kind_of_key_is_said_once() -> None:
 
 
 def test_shared_parts_are_put_behind_the_header() -> None:
-    made = scripts.assembled(text_of(given="groups letters", uses="opened shortened"))
+    made = script_text.assembled(text_of(given="groups letters", uses="opened shortened"))
     assert made.endswith("return 1\n")
     assert made.count("local function opened") == made.count("local function shortened") == 1
     assert scripts.parse("x", made).keys == ("groups", "letters")
-    assert "opened" not in scripts.assembled(text_of(given="groups letters"))
+    assert "opened" not in script_text.assembled(text_of(given="groups letters"))
 
 
-PARTS = sorted(scripts._FOLDER.glob("lib/*.lua"))
+PARTS = sorted(script_text.FOLDER.glob("lib/*.lua"))
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda path: path.stem)
@@ -175,18 +175,18 @@ def test_what_a_script_calls_of_a_part_stands_before_it() -> None:
 
 
 def test_parts_come_once_and_behind_those_that_they_use() -> None:
-    made = scripts.assembled(text_of(given="schedule", args="action about", uses="ring note clock"))
+    made = script_text.assembled(text_of(given="schedule", args="action about", uses="ring note clock"))
     order = [made.index(f"local function {name}(") for name in ("clock", "ring", "note")]
     assert order == sorted(order)
     assert made.count("local function clock(") == 1
     assert scripts.parse("x", made).keys == ("schedule", "doorbell", "ready", "bell", "action_log", "actions")
     with pytest.raises(ValueError, match="x.lua uses note, which needs the arguments action"):
-        scripts.assembled(text_of(given="schedule", args="about", uses="note"))
+        script_text.assembled(text_of(given="schedule", args="about", uses="note"))
 
 
 def test_parts_that_few_calls_need_stand_where_the_body_names_them() -> None:
     text = text_of(given="schedule", uses="clock") + "if 1 then\n  -- USES ring\nend\n"
-    made = scripts.assembled(text)
+    made = script_text.assembled(text)
     assert made.index("local function clock(") < made.index("if 1 then") < made.index("local function ring(")
     assert made.count("local function clock(") == 1
     assert scripts.parse("x", made).keys == ("schedule", "doorbell", "ready", "bell")
@@ -194,7 +194,7 @@ def test_parts_that_few_calls_need_stand_where_the_body_names_them() -> None:
 
 def test_parts_that_few_calls_need_are_created_by_the_function_that_the_body_names() -> None:
     text = text_of(given="schedule") + "-- LATER bells ring\nbells()\nring(schedule)\n"
-    made = scripts.assembled(text)
+    made = script_text.assembled(text)
     assert "local bells, bells_made, ring\n" in made  # the clock is for the ring only
     assert (
         made.index("function bells()\n")
@@ -212,7 +212,7 @@ def test_a_name_that_others_see_is_defined_alone_where_it_is_created_later() -> 
     with pytest.raises(
         ValueError, match="unique_enters is seen by other parts: define it alone, with a value"
     ):
-        scripts.assembled(text)
+        script_text.assembled(text)
 
 
 def test_scripts_touch_no_key_that_is_not_declared() -> None:

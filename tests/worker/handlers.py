@@ -232,7 +232,8 @@ def poisoned(items: list[Item[int]]) -> list[int]:
 
 
 @app.task(max_attempts=2, timeout=120, lease=1)
-async def exports(path: str, every: float = 3600.0, kill_at: int = -1) -> int:
+async def exports(path: str, every: float = 3600.0, kill_at: int = -1, stop_at: int = -1) -> int:
+    """stop_at: the row at which it waits until its worker stops."""
     context = get_context()
     with Path(path).open("a") as file:  # noqa: ASYNC230
         async for row in context.resume(range(6_000), every=every):
@@ -240,6 +241,8 @@ async def exports(path: str, every: float = 3600.0, kill_at: int = -1) -> int:
             file.flush()
             if row == kill_at and not context.lost:
                 os.kill(os.getpid(), signal.SIGKILL)
+            while row == stop_at and not context._stops():  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
             await asyncio.sleep(0.0002)
     return context.attempt
 

@@ -120,7 +120,7 @@ async def test_a_worker_that_stops_hands_the_rest_to_another_uncounted(app: Stre
 
 async def test_sigterm_at_item_5_000_goes_on_at_5_001_elsewhere(url: str, tmp_path: Path) -> None:
     app, path = handlers.at(url), tmp_path / "rows"
-    handle = await handlers.exports.aenqueue(str(path))
+    handle = await handlers.exports.aenqueue(str(path), stop_at=4_999)
     async with tending(app):
         for last in (False, True):
             process = await asyncio.create_subprocess_exec(
