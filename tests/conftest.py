@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import shutil
 import signal
 from collections.abc import AsyncIterator, Iterator, MutableSet
@@ -28,6 +29,9 @@ from tests.client.proxy import Proxy
 from tests.ports import free_port
 
 REDIS = shutil.which("redis-server")
+
+# Processes under test buffer their output, as most users' do: what cannot be written shows at their end.
+os.environ.pop("PYTHONUNBUFFERED", None)
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell has started the tests in the background: commands under test would be deaf to Ctrl-C as well.

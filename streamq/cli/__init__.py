@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn, Protocol, cast
 
-from streamq.cli import standard_streams
+from streamq import standard_streams
 from streamq.exit_codes import (
     CONFIG,
     DENIED,
@@ -94,18 +94,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; return the exit code."""
     if "_ARGCOMPLETE" in os.environ:  # a shell completes a line
         importlib.import_module("streamq.cli.completion").offer()
-    args = list(sys.argv[1:] if argv is None else argv)
     standard_streams.open_missing()
+    try:
+        return _written(list(sys.argv[1:] if argv is None else argv))
+    finally:
+        standard_streams.end()
+
+
+def _written(args: list[str]) -> int:
+    """Run a command line and write its output; return the exit code."""
     try:
         code = _main(args)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of the output has gone (`| head`)
-        standard_streams.discard()
+        standard_streams.discard(sys.stdout)
         return OK
     except OSError as error:
         if error.errno not in _NOT_WRITTEN:
             raise
-        standard_streams.discard()
+        standard_streams.discard(sys.stdout)
         _output().write_message(f"cannot write the output: {error.strerror}")
         return FAILED
     except KeyboardInterrupt:

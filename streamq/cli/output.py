@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from typing import Final, TextIO
 
@@ -63,8 +63,10 @@ def write_message(text: str) -> None:
 
 
 def write_note(text: str) -> None:
-    """Write a note on stderr: one line without the program's name."""
-    _write(sys.stderr, f"{printable.line(printable.masked(text))}\n")
+    """Write a note on stderr: one line without the program's name. What cannot be written there changes no
+    exit code."""
+    with suppress(OSError):
+        _write(sys.stderr, f"{printable.line(printable.masked(text))}\n")
 
 
 def _write(stream: TextIO, text: str) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Final, NoReturn, TypeVar
 
+from streamq import standard_streams
 from streamq.worker import stdio
 
 R = TypeVar("R")
@@ -28,7 +29,7 @@ LONGEST: Final = 5.0
 def exit_process(code: int) -> NoReturn:
     """Exit with this code: normally, or after `LONGEST` seconds by force."""
     threading.Thread(target=_exit_by_force, args=(code,), name="streamq-exit", daemon=True).start()
-    stdio.flush()
+    standard_streams.end()
     sys.exit(code)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import resource
 import subprocess
@@ -181,6 +182,17 @@ def test_a_full_disk_under_the_output_is_one_line(
             assert main(words) == 1
             monkeypatch.undo()
         assert capsys.readouterr().err == "streamq: cannot write the output: No space left on device\n"
+
+
+def test_the_exit_code_is_the_commands_also_where_the_reader_of_its_messages_has_gone() -> None:
+    """Python ends with 120 if it cannot write at its end what is buffered."""
+    ours, theirs = os.pipe()
+    os.close(ours)
+    try:
+        done = subprocess.run([sys.executable, "-m", "streamq", "stat"], stderr=theirs, check=False)
+    finally:
+        os.close(theirs)
+    assert done.returncode == 2
 
 
 def test_a_command_whose_output_is_closed_does_its_work(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
+from typing import TextIO
 
 
 def open_missing() -> None:
@@ -25,7 +26,19 @@ def open_missing() -> None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123
 
 
-def discard() -> None:
-    """Write the rest of standard output to the null device: Python writes what is buffered when it ends."""
+def discard(stream: TextIO) -> None:
+    """Let the null device have what is buffered: Python writes it when it ends, and would fail again."""
     with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def end() -> None:
+    """Write what is buffered, as the last step of a process. What cannot be written is discarded, as for a
+    reader that has gone: otherwise Python would exit with 120 whatever the code is."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            discard(stream)
+        except (ValueError, AttributeError):
+            continue  # it is closed, or there is none
