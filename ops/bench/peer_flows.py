@@ -18,7 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -101,19 +101,43 @@ def cell(values: list[float | str]) -> str:
     return f"{statistics.median(numbers):,.0f}{spread}"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+def arguments(doc: str | None) -> argparse.ArgumentParser:
+    """Return a parser with what every comparison in rounds takes."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--url")
     parser.add_argument("--flush", action="store_true", help="with --url: yes, empty that server")
     parser.add_argument("--environments", type=Path, default=Path.home() / ".cache" / "streamq-bench")
+    return parser
+
+
+def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Return the arguments. A server that may not be emptied ends the program."""
     args = parser.parse_args()
     if args.url and not args.flush:
         parser.error("the server at --url would be emptied again and again: say --flush if it may be")
+    return args
+
+
+def tell(
+    found: Mapping[tuple[str, str], list[float | str]],
+    systems: Iterable[str],
+    columns: Collection[str],
+    rounds: int,
+) -> None:
+    """Print the table: a row for each system, a column for each of what was measured."""
+    print("| system | " + " | ".join(columns) + " |\n|" + " --- |" * (len(columns) + 1))
+    for name in systems:
+        print(f"| {name} | " + " | ".join(cell(found[name, what]) for what in columns) + " |")
+    today, load = dt.datetime.now(dt.UTC).date(), os.getloadavg()[0]
+    print(f"\nTasks a second, median (and extremes) of {rounds}; {today}, load {load:.0f}.")
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument("--scale", type=float, default=1.0)
+    args = parsed(parser)
     found: dict[tuple[str, str], list[float | str]] = {}
     with tempfile.TemporaryDirectory() as scratch, served(args.url, Path(scratch)) as url:
         systems = [System(name, args.environments, url) for name in args.systems]
@@ -123,11 +147,7 @@ def main() -> None:
                     value = rate(system, kind, max(1, round(count * args.scale)), size)
                     found.setdefault((system.name, what), []).append(value)
                     sys.stderr.write(f"round {n + 1} {what}: {system.name} {value}\n")
-    print("| system | " + " | ".join(FLOWS) + " |\n|" + " --- |" * (len(FLOWS) + 1))
-    for name in args.systems:
-        print(f"| {name} | " + " | ".join(cell(found[name, what]) for what in FLOWS) + " |")
-    today, load = dt.datetime.now(dt.UTC).date(), os.getloadavg()[0]
-    print(f"\nTasks a second, median (and extremes) of {args.rounds}; {today}, load {load:.0f}.")
+    tell(found, args.systems, FLOWS, args.rounds)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ program in limit_adapters/. The systems take turns within each round. All tasks 
 
 from __future__ import annotations
 
-import argparse
-import datetime as dt
 import os
 import shutil
 import subprocess
@@ -21,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from environments import python_of
-from peer_flows import cell
+from peer_flows import arguments, parsed, tell
 from run import LIMIT, Skipped, end, recording, wait_for
 from server import flush, served
 
@@ -65,17 +63,9 @@ def rate(program: list[str], url: str, kind: str, tasks: int) -> float | str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = arguments(__doc__)
     parser.add_argument("--tasks", type=int, default=2_000)
-    parser.add_argument("--url")
-    parser.add_argument("--flush", action="store_true", help="with --url: yes, empty that server")
-    parser.add_argument("--environments", type=Path, default=Path.home() / ".cache" / "streamq-bench")
-    args = parser.parse_args()
-    if args.url and not args.flush:
-        parser.error("the server at --url would be emptied again and again: say --flush if it may be")
+    args = parsed(parser)
     found: dict[tuple[str, str], list[float | str]] = {}
     with tempfile.TemporaryDirectory() as scratch, served(args.url, Path(scratch)) as url:
         programs = {name: command(name, args.environments) for name in SYSTEMS}
@@ -85,11 +75,7 @@ def main() -> None:
                     value = rate(program, url, kind, args.tasks)
                     found.setdefault((name, what), []).append(value)
                     sys.stderr.write(f"round {n + 1} {what}: {name} {value}\n")
-    print("| system | " + " | ".join(KINDS) + " |\n|" + " --- |" * (len(KINDS) + 1))
-    for name in SYSTEMS:
-        print(f"| {name} | " + " | ".join(cell(found[name, what]) for what in KINDS) + " |")
-    today, load = dt.datetime.now(dt.UTC).date(), os.getloadavg()[0]
-    print(f"\nTasks a second, median (and extremes) of {args.rounds}; {today}, load {load:.0f}.")
+    tell(found, SYSTEMS, KINDS, args.rounds)
 
 
 if __name__ == "__main__":

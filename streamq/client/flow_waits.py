@@ -11,21 +11,17 @@ import asyncio
 import itertools
 import time
 from collections.abc import Container
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from streamq.calls.call import Call
+from streamq.client.waiting import GRACE, Waiting
 from streamq.errors import RedisUnavailable
 from streamq.flow import Flow, adrive_by
-
-if TYPE_CHECKING:
-    from streamq.client.waiting import Waiting
 
 R = TypeVar("R")
 
 FIRST_PAUSE: Final = 0.25
 """Seconds after which a wait looks again without a message, doubled each time."""
-GRACE: Final = 0.25
-"""Seconds beyond its deadline that a wait may take to find out what it waits for."""
 
 
 class Ends(NamedTuple):

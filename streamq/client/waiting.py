@@ -23,6 +23,7 @@ from streamq.errors import RedisError, RedisUnavailable
 from streamq.keys import ShardKeys, TypeKeys, shard_keys
 from streamq.model.reply import Located
 from streamq.model.task import LIVING
+from streamq.outages import MOMENT
 from streamq.telemetry import logs
 from streamq.transport.async_transport import AsyncTransport
 from streamq.transport.batching import QuestionBatcher
@@ -41,8 +42,6 @@ POLLS: Final = 200
 """Looks a second of all waits together, in that case."""
 SURROUNDINGS: Final = 1.0
 """Seconds that reading the reasons of a wait may take, and for which they are reused."""
-MOMENT: Final = 0.01
-"""The shortest patience of a look, in seconds."""
 GRACE: Final = 0.25
 """Seconds beyond its deadline that a wait may take to find out what it waits for."""
 

@@ -194,8 +194,7 @@ class Questions(Facade):
     @operation
     def lanes(self, task_type: str, lane: str | None = None) -> Flow[list[LaneInfo]]:
         """Return the lanes of a type that have parked tasks, or this one lane; who has waited longest first.
-        Of very many lanes two thousand a shard are looked at. Raises InvalidOption for what is no lane's
-        name."""
+        At most 2,000 lanes of each shard are read. Raises InvalidOption if `lane` cannot be a lane's name."""
         if lane is not None:
             lane_name(lane, "lane")
         shards = yield from self._each()
