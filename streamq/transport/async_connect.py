@@ -7,6 +7,7 @@ Owns the login from an event loop. Raises the library's errors. Must not know wh
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, Final
 
 from redis import asyncio as aioredis
@@ -45,9 +46,22 @@ class _Bare:
         self._parser.on_connect(self)
 
 
+class _Tls(aioredis.SSLConnection):
+    """Shares its TLS context with other connections."""
+
+    address: Address
+
+    def _connection_arguments(self) -> Mapping[str, object]:
+        from streamq.transport import tls  # noqa: PLC0415 - most servers are without
+
+        self.ssl_context.context = tls.context(self.address)
+        arguments: Mapping[str, object] = super()._connection_arguments()
+        return arguments
+
+
 _CLASSES: Final[dict[str, Any]] = {
     "tcp": type("TcpConnection", (_Bare, aioredis.Connection), {}),
-    "tls": type("TlsConnection", (_Bare, aioredis.SSLConnection), {}),
+    "tls": type("TlsConnection", (_Bare, _Tls), {}),
     "unix": type("UnixConnection", (_Bare, aioredis.UnixDomainSocketConnection), {}),
 }
 
@@ -57,6 +71,7 @@ async def connect(address: Address, *, budget: Budget, **more: object) -> Librar
     kwargs: dict[str, Any] = {**login.settings(address), **more}
     most = kwargs["socket_timeout"] or login.reply_timeout(address)
     connection = _CLASSES[address.kind](retry=Retry(NoBackoff(), 0), **kwargs)
+    connection.address = address
     opened: LibraryConnection = connection
     try:
         async with asyncio.timeout(budget.left()):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from socket import socket
+from ssl import SSLSocket
 from typing import Any, Final
 
 import redis
@@ -68,9 +69,20 @@ class _Timed(redis.Connection):
         raise OSError(f"{name} has no address")
 
 
+class _Tls(redis.SSLConnection):
+    """Shares its TLS context with other connections."""
+
+    address: Address
+
+    def _wrap_socket_with_ssl(self, sock: socket) -> SSLSocket:
+        from streamq.transport import tls  # noqa: PLC0415 - most servers are without
+
+        return tls.context(self.address).wrap_socket(sock, server_hostname=self.host)
+
+
 _CLASSES: Final[dict[str, Any]] = {
     "tcp": type("TcpConnection", (_Bare, _Timed), {}),
-    "tls": type("TlsConnection", (_Bare, redis.SSLConnection, _Timed), {}),
+    "tls": type("TlsConnection", (_Bare, _Tls, _Timed), {}),
     "unix": type("UnixConnection", (_Bare, redis.UnixDomainSocketConnection), {}),
 }
 
@@ -81,7 +93,7 @@ def connect(address: Address, *, budget: Budget, **more: object) -> LibraryConne
     for name in ("socket_connect_timeout", "socket_timeout"):
         kwargs[name] = budget.left(kwargs[name])
     connection = _CLASSES[address.kind](retry=Retry(NoBackoff(), 0), **kwargs)
-    connection.budget = budget
+    connection.budget, connection.address = budget, address
     try:
         connection.connect()
         _log_in(connection.sock, address, budget, kwargs["socket_timeout"])

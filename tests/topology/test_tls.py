@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,3 +105,29 @@ async def test_an_unknown_authority_is_told_to_the_async_client_too(encrypted: E
     app = StreamQ("shop", encrypted.url)
     with pytest.raises(RedisError, match=r"ssl_ca_certs="):
         await app.asend("email", {})
+
+
+async def test_connections_share_a_context_until_a_file_changes(
+    encrypted: Encrypted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To make one takes 30 ms of processor time, in the event loop, for each connection."""
+    (tmp_path / "ca.pem").write_bytes(encrypted.authority.read_bytes())
+    made: list[ssl.SSLContext] = []
+    make = ssl.create_default_context
+
+    def counted() -> ssl.SSLContext:
+        made.append(make())
+        return made[-1]
+
+    monkeypatch.setattr(ssl, "create_default_context", counted)
+
+    async def used() -> int:
+        app = StreamQ("shop", f"{encrypted.url}?ssl_ca_certs={tmp_path}/ca.pem")
+        await app.asend("email", {})
+        await asyncio.to_thread(app.send, "email", {})
+        await app.aclose()
+        return len(made)
+
+    assert (await used(), await used()) == (1, 1)
+    (tmp_path / "ca.pem").write_bytes(encrypted.authority.read_bytes() * 2)
+    assert await used() == 2
