@@ -155,11 +155,13 @@ async def test_flask_streams_from_a_thread(app: StreamQ) -> None:
         return flask.Response(stream, mimetype=MEDIA_TYPE, headers=dict(HEADERS))
 
     async with serving(app):
-        handle = await order.options(delay="300ms").aenqueue()
+        handle = await order.options(delay="1h").aenqueue()
         with threads(web) as address:
             async with connected(f"{address}/tasks/{handle.id}/events") as reader:
-                found = await reader.rest()
-                assert reader.comments > 0
+                rest = asyncio.create_task(reader.rest())
+                await until(lambda: reader.comments > 0)
+                await app.aadmin.run_now(handle.id)
+                found = await rest
             assert [one[1] for one in found] == ["value", "end"]
             async with connected(f"{address}/tasks/{handle.id}/events", last=found[0][0]) as reader:
                 assert [one[1] for one in await reader.rest()] == ["end"]
