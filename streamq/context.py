@@ -24,13 +24,14 @@ Kind = type[T]
 class Context:
     """One attempt, for its handler. Created for every attempt, so it computes nothing beforehand."""
 
-    __slots__ = (  # a dict, so that tests can patch methods
-        "__dict__", "_cancelled", "_deadline", "_ended", "_follow_ups", "_home", "_max_attempts", "_state",
-        "_steps", "_task", "_thread", "_told", "_worker",
-    )  # fmt: skip
-
+    # Class attributes are the defaults: one context is created per attempt, and most of these never change.
+    _follow_ups: list[object] | None = None
+    _steps: StepsOf | Literal[True] | None = None  # True: they were made in a child process
+    _told = False
+    _cancelled = False
     _draining = False
-    """Whether the worker stops: a class attribute, as few attempts live to see it."""
+    _ended = False
+    _thread = 0
 
     def __init__(
         self, task: Task, max_attempts: int, deadline: float | None, worker: str, home: AnyHome | None = None
@@ -40,12 +41,6 @@ class Context:
         self._deadline = deadline
         self._worker = worker
         self._home = home
-        self._follow_ups: list[object] | None = None
-        self._steps: StepsOf | Literal[True] | None = None  # True: they were made in a child process
-        self._told = False
-        self._cancelled = False
-        self._ended = False
-        self._thread = 0
         self._state: Any  # set only where the app has a lifespan
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -27,6 +27,7 @@ class Attempt:
     """An attempt at one or more deliveries of a task type.
 
     started, deadline: on the monotonic clock; None before the handler is called, or without a timeout.
+    offset: seconds from that clock to the server's, at the start.
     stop: why the handler was asked to stop, at the time `stopped`. stack: the handler's stack at the timeout.
     child: the process that runs it. payload: with what a flow's node got of others, or from its blob; empty
     otherwise. steps: it may have made steps there. stored: the result, of an app with blobs. ended: the
@@ -37,6 +38,7 @@ class Attempt:
     # Class attributes are the defaults: one attempt is created per task, and most of these never change.
     started: float | None = None
     deadline: float | None = None
+    offset: float | None = None
     stop: Stop | None = None
     stopped: float = 0.0
     context: Context | None = None

@@ -114,11 +114,11 @@ class Attempts:
             return self._unread(attempt, handler, error)
         try:
             # The plain case has no further step: each would cost a coroutine.
-            if handler.options.executor == "process" or delivery.suspect:
+            if handler.options.executor == "process" or (delivery.lost and delivery.suspect):
                 result = await self._run_in_process(attempt, handler, args, kwargs)
             else:
                 result = await self._run_locally(attempt, handler, args, kwargs)
-            if told(attempt.context):
+            if attempt.context is not None and attempt.context._told:  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001 - a call less
                 await _flush(attempt, handler)
             if read is not None and handler.blobs is not None:
                 attempt.stored = await self._stored_result(attempt, handler, result)
@@ -203,7 +203,8 @@ class Attempts:
             return self._continued(attempt, handler, follow_ups, result)
         effects: tuple[Effect, ...] = ()
         growth = b""
-        if delivery.node:
+        node = delivery.node
+        if node:
             result, growth = grown(handler, result, follow_ups)
             effects = of_node(delivery, growth, expanded=handler.expands)
             growth = growth if effects else b""
@@ -214,11 +215,13 @@ class Attempts:
             attempt.held.effects = effects
         plain = delivery.overrides is None
         retention_ms = handler.retention_ms if plain else failures.retention_ms(handler, delivery)
-        if not retention_ms and not delivery.node:
+        if not retention_ms and not node:
             return _NO_RESULT
         now = time.monotonic()
-        started = attempt.started or now
-        started_ms = int((started + self._clocks.offset(delivery.shard)) * 1000)
+        started, offset = attempt.started or now, attempt.offset
+        if offset is None:
+            offset = self._clocks.offset(delivery.shard)
+        started_ms = int((started + offset) * 1000)
         run_ms = int((now - started) * 1000)
         if attempt.stored is not None:
             result, blob = attempt.stored
@@ -313,6 +316,7 @@ class Attempts:
         """Start the attempt's clock and return its context."""
         delivery = attempt.held.delivery
         attempt.started = now = time.monotonic()
+        attempt.offset = offset = self._clocks.offset(delivery.shard)
         # Most deliveries have no overrides: then the policy is read directly, which saves calls.
         plain = delivery.overrides is None
         limit = handler.options.timeout if plain else failures.timeout(handler, delivery)
@@ -324,7 +328,7 @@ class Attempts:
         attempt.context = Context(
             delivery,
             handler.options.max_attempts if plain else failures.max_attempts(handler, delivery),
-            None if limit is None else now + limit + self._clocks.offset(delivery.shard),
+            None if limit is None else now + limit + offset,
             self._worker,
             handler.home,
         )

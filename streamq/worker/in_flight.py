@@ -69,17 +69,21 @@ class InFlight:
     def holds(self, delivery: Delivery) -> bool:
         """Return whether this very delivery is in flight. A destroyed group delivers it a second time."""
         held = self._held.get((delivery.type, delivery.shard), {}).get(delivery.place)
-        return held is not None and not held.fenced and held.delivery == delivery
+        return _is_same(held, delivery)
 
-    def add(self, held: Held) -> None:
-        """Add a delivery."""
-        place = held.delivery.place
-        by_place = self._held.get(held.type_shard)
+    def add(self, held: Held) -> bool:
+        """Add a delivery. Return False, and change nothing, if this very one is in flight."""
+        delivery = held.delivery
+        place, type_shard = delivery.place, (delivery.type, delivery.shard)
+        by_place = self._held.get(type_shard)
         if by_place is None:
-            by_place = self._held[held.type_shard] = {}
-        if place[0] == SUSPECT and held.delivery.suspect and place not in by_place:
+            by_place = self._held[type_shard] = {}
+        elif place in by_place and _is_same(by_place[place], delivery):
+            return False
+        if place[0] == SUSPECT and delivery.suspect and place not in by_place:
             self.suspects += 1
         by_place[place] = held
+        return True
 
     def remove(self, type_shard: TypeShard, places: Iterable[str]) -> None:
         """Remove the deliveries with these places."""
@@ -105,6 +109,10 @@ class InFlight:
     def snapshot(self, type_shard: TypeShard) -> list[Held]:
         """Return a copy that another thread may iterate (a dict's values are copied atomically)."""
         return list(self._held.get(type_shard, {}).values())
+
+
+def _is_same(held: Held | None, delivery: Delivery) -> bool:
+    return held is not None and not held.fenced and held.delivery == delivery
 
 
 def chunks(items: list[T], size: int) -> Iterable[list[T]]:

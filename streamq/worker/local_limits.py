@@ -14,14 +14,14 @@ from streamq.registry.handler import Handler
 
 
 class LocalLimits:
-    """The limits of one worker process. concurrency: its slots. has: its resources. A type without limits of
-    its own is not in here; an alias counts with its type."""
+    """The limits of one worker process. concurrency: its slots. has: its resources. limited: the types that
+    have limits of their own; an alias counts with its type."""
 
     def __init__(
         self, concurrency: int, handlers: Mapping[str, Handler] | None = None, has: Resources = ()
     ) -> None:
         self.concurrency: int = concurrency
-        self._limited: dict[str, Handler] = {
+        self.limited: dict[str, Handler] = {
             name: one
             for name, one in (handlers or {}).items()
             if one.options.slots is not None or one.options.resources
@@ -29,12 +29,9 @@ class LocalLimits:
         self._free: Counter[str] = Counter(dict(has))
         self._running: Counter[str] = Counter()
 
-    def __contains__(self, task_type: str) -> bool:
-        return task_type in self._limited
-
     def room(self, task_type: str) -> int:
         """Return how many more tasks of a limited type may run now."""
-        handler = self._limited[task_type]
+        handler = self.limited[task_type]
         slots, needs = handler.options.slots, handler.options.resources or ()
         room = [] if slots is None else [slots - self._running[handler.name]]
         room += [self._free[name] // number for name, number in needs]
@@ -52,7 +49,7 @@ class LocalLimits:
         self._add(task_type, -1)
 
     def _add(self, task_type: str, tasks: int) -> None:
-        handler = self._limited[task_type]
+        handler = self.limited[task_type]
         self._running[handler.name] += tasks
         for name, number in handler.options.resources or ():
             self._free[name] -= tasks * number

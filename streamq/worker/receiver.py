@@ -76,7 +76,7 @@ class Receiver:
         """Take an entry into flight; return None if it is already, cannot be decoded, or must first ask its
         lane: then it is handed back, and the script has it ask."""
         try:
-            held = Held(envelope.decode(keys.type, keys.shard, entry))
+            delivery = envelope.decode(keys.type, keys.shard, entry)
         except envelope.TooNew as error:
             delay_ms = self._too_new.delay_ms(keys.type, error)
             outcome = HandedBack(False, delay_ms, error.times + 1)
@@ -85,16 +85,22 @@ class Receiver:
         except DecodeError as error:
             self._undecodable(keys, entry, error)
             return None
-        if self._in_flight.holds(held.delivery):
+        if (delivery.version > 1 or delivery.claims) and self._is_refused(keys, delivery):
             return None
-        if held.delivery.version > 1 and self._is_newer(held.delivery):
-            self._settle_unread(keys, entry.place, self._too_new.newer(held.delivery, held.delivery.version))
-            return None
-        if held.delivery.asks_its_lane:
-            self._settle_unread(keys, entry.place, HandedBack())
-            return None
-        self._in_flight.add(held)
-        return held
+        held = Held(delivery)
+        return held if self._in_flight.add(held) else None
+
+    def _is_refused(self, keys: TypeKeys, delivery: Delivery) -> bool:
+        """Hand a delivery back, unless it may run here. Return whether it may not, or is in flight."""
+        if self._in_flight.holds(delivery):
+            return True
+        if delivery.version > 1 and self._is_newer(delivery):
+            self._settle_unread(keys, delivery.place, self._too_new.newer(delivery, delivery.version))
+            return True
+        if delivery.asks_its_lane:
+            self._settle_unread(keys, delivery.place, HandedBack())
+            return True
+        return False
 
     def _undecodable(self, keys: TypeKeys, entry: Entry, error: DecodeError) -> None:
         """Make a dead letter of an entry that cannot be decoded, with all its fields."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
-from streamq.context import drain, stepped
+from streamq.context import drain
 from streamq.model.delivery import Delivery
 from streamq.model.outcome import Cancelled, HandedBack, Outcome
 from streamq.registry.handler import Handler
@@ -79,7 +79,7 @@ class Runner:
         self._slots: set[asyncio.Task[None]] = set()
         self._alone: Attempt | None = None
         self._process_tasks: Counter[str] = Counter()
-        self._limits = limits
+        self._limits, self._limited = limits, limits.limited
         self._base = contextvars.copy_context()
         self._closed = False
         self._log = logs.get_logger(worker=worker)
@@ -108,13 +108,13 @@ class Runner:
             if handler.options.batch is not None:
                 return self._batches.room_for(handler)
             share = -(-max(0, self._plain_room()) // max(1, self._served - len(self._batched)))
-            if not share or (handler.options.executor != "process" and handler.name not in self._limits):
+            if not share or (handler.options.executor != "process" and handler.name not in self._limited):
                 return share
         room = self._concurrency + MAX_AHEAD
         if handler.options.executor == "process":
             # One more than there are processes, so that a process need not wait for a fetch.
             room = max(0, self._executors.processes.size + 1 - self._process_tasks[handler.name])
-        return min(room, self._limits.room(handler.name)) if handler.name in self._limits else room
+        return min(room, self._limits.room(handler.name)) if handler.name in self._limited else room
 
     @property
     def worn_out(self) -> bool:
@@ -151,7 +151,7 @@ class Runner:
             if handler.options.batch is not None:
                 self._batches.put(handler, deliveries)
                 return
-        if deliveries and deliveries[0].delivery.type in self._limits:
+        if deliveries and deliveries[0].delivery.type in self._limited:
             deliveries = self._within_limits(deliveries)
         self._queue.extend(map(Attempt, deliveries))
         if deliveries and self._handlers[deliveries[0].delivery.type].options.executor == "process":
@@ -338,7 +338,8 @@ class Runner:
         if self._alone is attempt:
             self._alone = None
         self._prefetch.ended += 1
-        if attempt.steps or (attempt.context is not None and stepped(attempt.context)):
+        context = attempt.context
+        if attempt.steps or (context is not None and context._steps is not None):  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001 - a call less
             attempt.note_steps()
         self._end_one(attempt.held, outcome, attempt.started)
         if attempt.more:
@@ -349,7 +350,7 @@ class Runner:
         held.done = True
         if self._process_tasks and held.delivery.type in self._process_tasks:
             self._process_tasks[held.delivery.type] -= 1
-        if held.delivery.type in self._limits:
+        if self._limited and held.delivery.type in self._limited:
             self._limits.give(held.delivery.type)
         self._finish(held, None if held.fenced else outcome, started)
 
