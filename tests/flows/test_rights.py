@@ -54,7 +54,9 @@ def types_of(app: StreamQ, broken: list[bool]) -> StreamQ:
     tasks = app.registry.handlers
     assert set(tasks) == {"items", "double", "total", "approved"}
     wf.add(total.bind(wf.map(double, wf.add(items.bind())).output))
-    vars(app)["wf"] = wf
+    asking = app.flow("asking")
+    asking.add(total.bind(asking.wait("yes", list[int]).output))
+    vars(app).update(wf=wf, asking=asking)
     return app
 
 
@@ -94,6 +96,11 @@ async def test_a_flow_under_the_rights_of_each_role(port: int, capsys: pytest.Ca
     await until(lambda: waiting.status() == "scheduled")
     assert await waiting.asignal("go", 7) == "delivered"
     assert await waiting.aresult(20) == 7
+    for sender in (producer, app):  # a handler may do so too
+        flow = await vars(producer)["asking"].astart()
+        given = await sender.flow_handle(flow.id).asignal("yes", [1, 2])
+        assert given in {"delivered", "stored"}
+        assert await flow.aresult(20) == 3
     for service in (worker, daemon):
         service.stop()
     for task in running:
