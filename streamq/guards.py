@@ -64,7 +64,9 @@ end
 """
 """A user without the right to write the log of actions may not act as an operator. Redis would refuse half
 way."""
-_BY_PROGRAMS: Final = frozenset({"cancel", "flow_again", "flow_mark", "write_schedule"})
+_BY_PROGRAMS: Final = frozenset(
+    {"cancel", "flow_again", "flow_mark", "flow_signal", "signal", "write_schedule"}
+)
 """Scripts that programs run too, not as operators and without a row in the log."""
 
 

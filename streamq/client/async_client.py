@@ -113,6 +113,11 @@ class AsyncClient(Base):
         await self.waiting.aclose()
         await self.transport.aclose()
 
+    def abandon(self) -> None:
+        """Close the connections after the event loop was closed, which can no longer do it."""
+        self.waiting.abandon()
+        self.transport.abandon()
+
 
 class _Unsent(NamedTuple):
     """A task that has not been sent. until: when its caller's patience is over (monotonic)."""

@@ -9,14 +9,20 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
-from typing import TypeVar
+from concurrent.futures import CancelledError
+from typing import Final, TypeVar
 
 from streamq.client.waiting import Waiting
+from streamq.errors import UsageError
 from streamq.transport.address import Address
 from streamq.transport.async_transport import AsyncTransport
 
 R = TypeVar("R")
+
+_CLOSED: Final = (
+    "the app was closed while this thread waited: the task goes on. Call app.close() when no thread waits, "
+    "or ask again"
+)
 
 
 class Background:
@@ -27,22 +33,31 @@ class Background:
         self._loop = asyncio.new_event_loop()
         self._transport: AsyncTransport | None = None
         self._waiting: Waiting | None = None
+        self._lock, self._closed = threading.Lock(), False
         self._thread = threading.Thread(target=self._serve, name="streamq-waiting", daemon=True)
         self._thread.start()
 
     def wait(self, make: Callable[[Waiting], Coroutine[object, object, R]]) -> R:
-        """Run a coroutine in the loop and wait for it; cancel it if the wait is interrupted."""
-        future = asyncio.run_coroutine_threadsafe(self._run(make), self._loop)
+        """Run a coroutine in the loop and wait for it; cancel it if the wait is interrupted. Raises
+        UsageError if `close` is called meanwhile."""
+        with self._lock:
+            if self._closed:
+                raise UsageError(_CLOSED)
+            future = asyncio.run_coroutine_threadsafe(self._run(make), self._loop)
         try:
             return future.result()
+        except CancelledError:
+            raise UsageError(_CLOSED) from None
         except BaseException:
             future.cancel()
             raise
 
     def close(self) -> None:
-        """Close the connections and end the thread. Waits that are still running are cancelled."""
-        with suppress(RuntimeError):  # it is closed already
-            self._loop.call_soon_threadsafe(self._loop.stop)
+        """Close the connections and end the thread. Waits that are still running end with UsageError."""
+        with self._lock:  # a wait that begins after the loop has stopped would never end
+            if not self._closed:
+                self._closed = True
+                self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
 
     async def _run(self, make: Callable[[Waiting], Coroutine[object, object, R]]) -> R:

@@ -48,7 +48,7 @@ class AsyncClients:
 
         with self._lock:
             for closed in [known for known in self._by_loop if known.is_closed()]:
-                self._by_loop.pop(closed).transport.abandon()
+                self._by_loop.pop(closed).abandon()
                 self._ends.pop(closed, None)
             client = AsyncClient(self._registry, self._address, patience=self._patience)
             self._by_loop[loop] = client

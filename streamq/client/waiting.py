@@ -185,6 +185,12 @@ class Waiting:
         for batcher in self._batchers.values():
             await batcher.aclose()
 
+    def abandon(self) -> None:
+        """Close the connections after the event loop was closed."""
+        self._listener.abandon()
+        for batcher in self._batchers.values():
+            batcher.abandon()
+
 
 _LOGGED: Final[set[str]] = set()
 

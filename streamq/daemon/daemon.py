@@ -10,7 +10,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -88,9 +88,26 @@ class Daemon:
 
     async def run(self) -> None:
         """Serve until stopped. Wait for Redis if it is not reachable yet. Raise RedisError if Redis refuses
-        this daemon at the start; later refusals are logged and retried."""
-        if not await self._start():
-            return
+        this daemon at the start; later refusals are logged and retried.
+
+        However it ends, by `stop()`, cancellation or an error, nothing of it goes on.
+        """
+        running: list[asyncio.Task[None]] = []
+        try:
+            if await self._start():
+                running += [asyncio.create_task(one) for one in (*self._loops(), self._loop_lag.run())]
+                logs.always("daemon.ready", types=len(self._discovery.types()))
+                self.ready.set()
+                await asyncio.gather(*running[:-1])
+        except GeneratorExit:  # the event loop has ended: nothing can be awaited
+            raise
+        except BaseException:
+            await self._end_anyway(running)
+            raise
+        await self._end_anyway(running)
+
+    def _loops(self) -> Sequence[Coroutine[object, object, None]]:
+        """Return the loops of all chores."""
         deps = Dependencies(
             self._transport,
             self._discovery,
@@ -104,28 +121,37 @@ class Daemon:
         loops = [self._loop(chore, chore.make(deps)) for chore in CHORES]
         if self._watched:
             loops.append(self._periodically("watch", self._watch, WATCH_INTERVAL))
-        logs.always("daemon.ready", types=len(self._discovery.types()))
-        self.ready.set()
-        loop_lag = asyncio.create_task(self._loop_lag.run())
-        try:
-            await asyncio.gather(*loops)
-        finally:
-            loop_lag.cancel()
+        return loops
+
+    async def _end_anyway(self, running: list[asyncio.Task[None]]) -> None:
+        """End as `_end` does, even if the caller is cancelled meanwhile. Closing an event loop cancels all
+        tasks, so `_end` is run again if it was cancelled itself."""
+        for _ in range(2):
+            ending = asyncio.create_task(self._end(running))
+            while not ending.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([ending])
+            if not ending.cancelled():
+                return ending.result()
+        return None
+
+    async def _end(self, running: list[asyncio.Task[None]]) -> None:
+        """End what runs, tell the other daemons, and close the connections."""
+        self._stop.set()
+        if (reconnecting := self._chore_status.reconnecting) is not None:
+            running.append(reconnecting)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        if self.ready.is_set():
             with suppress(RedisError):
                 await self._transport.run(daemon_calls.depart(self.name, self._namespace), patience=0)
-            await self._transport.aclose()
-            self._log.info("daemon.stopped")
+        await self._transport.aclose()
+        self._log.info("daemon.stopped")
 
     async def _start(self) -> bool:
         """Wait for Redis and discover the apps. Return False if the daemon was stopped before that."""
-        try:
-            reachable = await wait_at_start(self._transport, self._log, stop=self._stop)
-        except BaseException:
-            await self._transport.aclose()
-            raise
-        if not reachable:
-            await self._transport.aclose()
-            self._log.info("daemon.stopped")
+        if not await wait_at_start(self._transport, self._log, stop=self._stop):
             return False
         await self._round(DISCOVER.name, self._discovery.refresh)
         warn_of_eviction(self._transport.servers(), self._log)
@@ -152,12 +178,14 @@ class Daemon:
             interval = chore.interval(self.options)
             await self._periodically(chore.name, running.round, interval, chore.after_outage)
             return
-        while not self._stop.is_set():
-            await self._round(chore.name, running.round)
-            self._after_round(chore.name)
-            await self._round("listen", running.wait)
-        if running.close is not None:
-            await running.close()
+        try:
+            while not self._stop.is_set():
+                await self._round(chore.name, running.round)
+                self._after_round(chore.name)
+                await self._round("listen", running.wait)
+        finally:
+            if running.close is not None:
+                await running.close()
 
     async def _periodically(
         self, name: str, step: Step, interval: float, after_outage: float | None = None

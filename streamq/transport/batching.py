@@ -90,6 +90,10 @@ class QuestionBatcher:
         """Close the connection."""
         await self._reader.aclose()
 
+    def abandon(self) -> None:
+        """Close the connection after the event loop was closed."""
+        self._reader.abandon()
+
     def _ask_waiting(self) -> None:
         """Start asking for the callers that came in the meantime."""
         self._busy = bool(self._waiting)

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 from redis import exceptions as lib
 
 from streamq.transport import wire
-from streamq.transport.link import LibraryConnection, reset_as_connection_error
+from streamq.transport.link import LibraryConnection, close_without_loop, reset_as_connection_error
 from streamq.transport.wire import INCOMPLETE, hiredis
 
 Spawn = Callable[[Coroutine[object, object, object]], asyncio.Task[object]]
@@ -55,6 +55,10 @@ class ChannelReader(Protocol):
         """Close, without waiting."""
         ...
 
+    def abandon(self) -> None:
+        """Close after the event loop was closed."""
+        ...
+
 
 def channel_reader(connection: LibraryConnection, spawn: Spawn) -> ChannelReader:
     """Return a reader on a connected connection of the client library."""
@@ -79,18 +83,16 @@ class FastChannelReader(asyncio.Protocol):
         self._parser = wire.reply_reader()
         self._unread: list[object] = []
         self._error: Exception | None = None
-        self._arrived = asyncio.Event()
+        self._waiter: asyncio.Future[None] | None = None
 
     async def read(self, timeout: float) -> list[Push]:
-        if not self._arrived.is_set():
-            waiting = asyncio.ensure_future(self._arrived.wait())
-            await asyncio.wait((waiting,), timeout=timeout)
-            waiting.cancel()
+        if not self._unread and self._error is None:
+            # A future, not a task: a loop that is closed now would complain of a task that it destroys.
+            self._waiter = asyncio.get_running_loop().create_future()
+            await asyncio.wait((self._waiter,), timeout=timeout)
         if not self._unread and self._error is not None:
             raise self._error
         unread, self._unread = self._unread, []
-        if self._error is None:
-            self._arrived.clear()
         return _pushes(unread)
 
     async def send(self, *command: object) -> None:
@@ -106,15 +108,23 @@ class FastChannelReader(asyncio.Protocol):
         except wire.ProtocolError as error:
             self._error = lib.ConnectionError(f"the server sent an unreadable message: {error!r}")
             self._transport.abort()
-        self._arrived.set()
+        self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._error = self._error or lib.ConnectionError(str(exc) if exc else wire.CLOSED)
-        self._arrived.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     async def aclose(self) -> None:
         self._transport.abort()
         await self._connection.disconnect(nowait=True)
+
+    def abandon(self) -> None:
+        close_without_loop(self._connection, self._transport)
 
 
 class LibraryChannelReader:
@@ -145,3 +155,7 @@ class LibraryChannelReader:
         if reading is not None:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
+
+    def abandon(self) -> None:
+        self._reading = None
+        close_without_loop(self._connection, self._connection.streams[1].transport)

@@ -71,6 +71,8 @@ _CODES: Final[dict[type[Exception], str]] = {
     lib.BusyLoadingError: "LOADING",
 }
 """The code of errors from which the client library strips it."""
+_IN_SCRIPTS: Final = {"on a stale replica": "MASTERDOWN", "while the cluster is down": "CLUSTERDOWN"}
+"""The code of errors of commands within a script, for which the server gives its general one."""
 _STALE_ROUTE: Final = ("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN")
 _DEMOTED: Final = "instance state changed"
 """In the error for a blocked client whose master becomes a replica: UNBLOCKED force unblock from …"""
@@ -90,8 +92,9 @@ class ServerChanged(Exception):
 
 def server_text(error: Exception) -> str:
     """Return the server's error text, with its code."""
-    code = _CODES.get(type(error))
-    return f"{code} {error}" if code else str(error)
+    text = str(error)
+    code = _CODES.get(type(error)) or next((one for words, one in _IN_SCRIPTS.items() if words in text), "")
+    return f"{code} {text}" if code else text
 
 
 def denied(error: Exception) -> bool:

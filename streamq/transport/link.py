@@ -214,7 +214,7 @@ class FastLink(asyncio.Protocol):
         await self._connection.disconnect(nowait=True)
 
     def abandon(self) -> None:
-        _abandon(self._connection, self._transport)
+        close_without_loop(self._connection, self._transport)
 
 
 class LibraryLink:
@@ -260,7 +260,7 @@ class LibraryLink:
         await self._connection.disconnect(nowait=True)
 
     def abandon(self) -> None:
-        _abandon(self._connection, self._connection.streams[1].transport)
+        close_without_loop(self._connection, self._connection.streams[1].transport)
 
 
 def _socket_of(transport: asyncio.BaseTransport) -> socket.socket | None:
@@ -268,7 +268,7 @@ def _socket_of(transport: asyncio.BaseTransport) -> socket.socket | None:
     return found
 
 
-def _abandon(connection: LibraryConnection, transport: asyncio.WriteTransport) -> None:
+def close_without_loop(connection: LibraryConnection, transport: asyncio.WriteTransport) -> None:
     """Close the socket itself: the event loop's transport would ask its closed loop to, and warn when it is
     collected."""
     with suppress(RuntimeError):

@@ -113,6 +113,14 @@ class Listener:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
+    def abandon(self) -> None:
+        """Close the connection after the event loop was closed."""
+        task, self._task = self._task, None
+        if task is not None:
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001  # pyright: ignore[reportAttributeAccessIssue]
+        if self._subscription is not None:
+            self._subscription.abandon()
+
     # -- the connection ------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
@@ -127,15 +135,24 @@ class Listener:
                     self._failures += 1
                     if self._failures >= MAX_UNCONFIRMED:
                         raise ServerError(f"each subscription ends at once: {error}") from None
+        except GeneratorExit:  # the event loop has ended: nothing can be awaited
+            raise
         except RedisError as error:
             self.refused, self._refused_until = error, time.monotonic() + REFUSED_FOR
-        finally:
-            subscription, self._subscription = self._subscription, None
-            if self._task is asyncio.current_task():
-                self._task = None  # the next waiter starts another
-            self._disconnected()
-            if subscription is not None:
-                await subscription.aclose()
+            await self._ended()
+        except BaseException:
+            await self._ended()
+            raise
+        else:
+            await self._ended()
+
+    async def _ended(self) -> None:
+        subscription, self._subscription = self._subscription, None
+        if self._task is asyncio.current_task():
+            self._task = None  # the next waiter starts another
+        self._disconnected()
+        if subscription is not None:
+            await subscription.aclose()
 
     async def _listen(self) -> None:
         """Connect, and wake waiters until there has been none for a while."""

@@ -158,3 +158,9 @@ class AsyncReader:
         link, self._link, self._client_id = self._link, None, None
         if link is not None:
             await link.aclose()
+
+    def abandon(self) -> None:
+        """Close the connection after the event loop was closed."""
+        link, self._link, self._client_id = self._link, None, None
+        if link is not None:
+            link.abandon()

@@ -250,3 +250,9 @@ class AsyncSubscription:
         self._unread.clear()
         if reader is not None:
             await reader.aclose()
+
+    def abandon(self) -> None:
+        """Close the connection after the event loop was closed."""
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.abandon()

@@ -28,6 +28,7 @@ class Attempt:
 
     started, deadline: on the monotonic clock; None before the handler is called, or without a timeout.
     offset: seconds from that clock to the server's, at the start.
+    taken: when it began to wait for its process, its arguments or its turn; 0 if it did not.
     stop: why the handler was asked to stop, at the time `stopped`. stack: the handler's stack at the timeout.
     child: the process that runs it. payload: with what a flow's node got of others, or from its blob; empty
     otherwise. steps: it may have made steps there. stored: the result, of an app with blobs. ended: the
@@ -37,6 +38,7 @@ class Attempt:
 
     # Class attributes are the defaults: one attempt is created per task, and most of these never change.
     started: float | None = None
+    taken: float = 0.0
     deadline: float | None = None
     offset: float | None = None
     stop: Stop | None = None
@@ -60,6 +62,11 @@ class Attempt:
     def all(self) -> tuple[Held, ...]:
         """Return every delivery of the attempt."""
         return (self.held, *self.more)
+
+    @property
+    def since(self) -> float:
+        """Return when the handler was called, or since when the attempt waits for what it needs."""
+        return self.started or self.taken
 
     def note_steps(self) -> None:
         """Note for the settlement that the handler may have stored memos."""

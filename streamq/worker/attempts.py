@@ -27,6 +27,7 @@ from streamq.model.delivery import Delivery
 from streamq.model.effect import Continued, Effect, Follow, FollowUp
 from streamq.model.outcome import Cancelled, Completed, Died, Expired, HandedBack, Outcome, Retried
 from streamq.payloads.blob_store import NoBlobs
+from streamq.payloads.pipeline import blob_of
 from streamq.payloads.stage import NoKey, UnknownEncoding
 from streamq.registry.handler import Handler
 from streamq.registry.registry import Registry
@@ -107,7 +108,11 @@ class Attempts:
             if attempt.payload:
                 delivery = delivery._replace(payload=attempt.payload)
             if read is not None and handler.blobs is not None:
+                if blob_of(delivery.payload) is not None:
+                    self._wait_for_it(attempt)
                 attempt.payload = await arguments_of(handler, delivery.payload)
+                if attempt.taken and (late := self._early(attempt)) is not None:
+                    return late
                 delivery = delivery._replace(payload=attempt.payload)
             args, kwargs = handler.arguments(delivery.payload) if read is None else read(delivery)
         except BaseException as error:  # noqa: BLE001 - also what a user's model raises
@@ -140,20 +145,26 @@ class Attempts:
         held = attempt.held
         if self._inputs is None:
             return held.delivery.payload
+        self._wait_for_it(attempt)
         try:
             attempt.payload = await self._inputs(held.delivery)
         except (RedisError, asyncio.CancelledError):  # a later attempt reads what this one could not
-            return HandedBack()
+            return self._early(attempt) or HandedBack()
         except Exception as error:  # noqa: BLE001 - whatever is in Redis is input
             return self._unread(attempt, handler, error)
         if held.fenced:
             return None
-        return attempt.payload if attempt.stop is None else self._early(attempt)
+        return self._early(attempt) or attempt.payload
+
+    def _wait_for_it(self, attempt: Attempt) -> None:
+        """Note that an attempt waits for what it needs: it can be stopped from now on."""
+        attempt.taken = time.monotonic()
+        self._on_start(attempt)
 
     def _unread(self, attempt: Attempt, handler: Handler, error: BaseException) -> Outcome:
         """Return the outcome of a payload that cannot be read: another worker may have what it takes."""
         if isinstance(error, asyncio.CancelledError):  # while its blob was read
-            return HandedBack()
+            return self._early(attempt) or HandedBack()
         if isinstance(error, NoKey | NoBlobs | UnknownArguments | UnknownEncoding):
             later = self.too_new.unreadable(attempt.held.delivery, error)
             if later is not None:
@@ -244,7 +255,7 @@ class Attempts:
 
     async def _run_in_process(self, attempt: Attempt, handler: Handler, args: Args, kwargs: Kwargs) -> bytes:
         """Run a handler with executor="process", or a suspect."""
-        self._on_start(attempt)
+        self._wait_for_it(attempt)
         if handler.options.executor != "process":
             attempt.steps = True
             return await self._suspects.run(

@@ -34,14 +34,14 @@ class RunningAttempts:
 
     def oldest_first(self) -> list[Attempt]:
         """Return a copy, oldest first. May be called from another thread."""
-        return sorted(self.attempts, key=lambda attempt: attempt.started or 0.0)
+        return sorted(self.attempts, key=lambda attempt: attempt.since)
 
     def others(self, attempt: Attempt) -> int:
         """Return how many other handlers run."""
         return len(self.attempts - self.written_off - {attempt})
 
     def add(self, attempt: Attempt) -> None:
-        """Add an attempt whose handler is about to be called, or waits for a process."""
+        """Add an attempt whose handler is about to be called, or waits for what it needs."""
         self.attempts.add(attempt)
         if attempt.deadline is not None and attempt.deadline < self._armed:
             self._arm(attempt.deadline)
@@ -58,7 +58,10 @@ class RunningAttempts:
             return
         attempt.stop, attempt.stopped = why, time.monotonic()
         if attempt.started is None:
-            return  # the slot checks `stop` before it starts the handler
+            # One in the queue has no slot yet, which checks `stop` first; others wait for what they need.
+            if attempt.slot is not None:
+                attempt.slot.cancel()
+            return
         if why == "timeout":
             attempt.stack = _stack(attempt)
         if attempt.context is not None:

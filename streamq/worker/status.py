@@ -98,7 +98,7 @@ class WorkerStatus:
                 "running": [
                     {
                         "id": str(task.id),
-                        "since_ms": self._runner.clocks.ms(attempt.started or 0.0, task.shard),
+                        "since_ms": self._runner.clocks.ms(attempt.since, task.shard),
                         "attempt": task.attempt,
                     }
                     for attempt in running[:100]
@@ -153,7 +153,7 @@ class WorkerStatus:
         counted = Counter(attempt.held.delivery.type for attempt in running)
         oldest: dict[str, float] = {}
         for attempt in running:
-            oldest.setdefault(attempt.held.delivery.type, now - (attempt.started or now))
+            oldest.setdefault(attempt.held.delivery.type, now - (attempt.since or now))
         for name in self._types:
             found.set("streamq_worker_running", app, name, value=counted[name])
             found.set("streamq_worker_oldest_running_seconds", app, name, value=oldest.get(name, 0.0))

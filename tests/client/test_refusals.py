@@ -72,7 +72,17 @@ def test_a_refusal_is_told_as_one_whatever_its_words(text: str) -> None:
             "its disk",
         ),
         (lib.ResponseError("MASTERDOWN Link with MASTER is down"), RedisUnavailable, "lost its master"),
+        (
+            lib.ResponseError("ERR Can not execute the command on a stale replica script: 5805, on @user_"),
+            RedisUnavailable,
+            "lost its master",
+        ),
         (lib.ResponseError("CLUSTERDOWN Hash slot not served"), RedisUnavailable, "CLUSTER INFO"),
+        (
+            lib.ResponseError("ERR Script attempted to execute a command while the cluster is down script"),
+            RedisUnavailable,
+            "CLUSTER INFO",
+        ),
         (lib.ResponseError("ERR max number of clients reached"), RedisUnavailable, "raise maxclients"),
         (lib.ResponseError("BUSY Redis is busy running a script."), RedisUnavailable, "SCRIPT KILL"),
         (lib.ResponseError("ERR DB index is out of range"), ServerError, "Correct its number"),

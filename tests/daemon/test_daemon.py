@@ -219,3 +219,23 @@ async def test_two_daemons_promote_each_task_once(app: StreamQ) -> None:
         await asyncio.sleep(0.2)
     assert len(ran) == len(set(ran)) == 500
     clean(app)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_cancelled_daemon_leaves_nothing_behind(app: StreamQ, times: int) -> None:
+    """Its chores went on, its subscription stayed open, and cancelled twice it stayed in the list."""
+    app.task(name="any")(lambda: None)
+    await app.asend("any")
+    before = asyncio.all_tasks()
+    daemon = Daemon(app.address, QUICK)
+    task = await begun(daemon)
+    await until(lambda: [one.name for one in app.inspector.daemons()] == [daemon.name])
+    for _ in range(times):
+        task.cancel()
+        await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert asyncio.all_tasks() == before
+    assert app.inspector.daemons() == []
+    connected = str(command(str(app.address), "CLIENT", "LIST"))
+    assert connected.count("cmd=subscribe") == 0

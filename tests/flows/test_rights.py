@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streamq import Daemon, StreamQ, Worker
+from streamq import Daemon, StreamQ, Worker, get_context
 from streamq.cli import main
 from streamq.embedded import EmbeddedServer
 from streamq.transport.address import Address
@@ -46,11 +46,17 @@ def types_of(app: StreamQ, broken: list[bool]) -> StreamQ:
     async def total(parts: list[int]) -> int:
         return sum(parts)
 
+    @app.task
+    async def approved() -> int:
+        return int(await get_context().wait("go", int))
+
     wf = app.flow("rights")
     tasks = app.registry.handlers
-    assert set(tasks) == {"items", "double", "total"}
+    assert set(tasks) == {"items", "double", "total", "approved"}
     wf.add(total.bind(wf.map(double, wf.add(items.bind())).output))
-    vars(app)["wf"] = wf
+    asking = app.flow("asking")
+    asking.add(total.bind(asking.wait("yes", list[int]).output))
+    vars(app).update(wf=wf, asking=asking)
     return app
 
 
@@ -85,6 +91,16 @@ async def test_a_flow_under_the_rights_of_each_role(port: int, capsys: pytest.Ca
     broken.clear()
     assert await fourth.aretry()
     assert await fourth.aresult(60) == 12
+    # A program gives a signal: it was refused as if it were an operator's.
+    waiting = await producer.asend("approved", {})
+    await until(lambda: waiting.status() == "scheduled")
+    assert await waiting.asignal("go", 7) == "delivered"
+    assert await waiting.aresult(20) == 7
+    for sender in (producer, app):  # a handler may do so too
+        flow = await vars(producer)["asking"].astart()
+        given = await sender.flow_handle(flow.id).asignal("yes", [1, 2])
+        assert given in {"delivered", "stored"}
+        assert await flow.aresult(20) == 3
     for service in (worker, daemon):
         service.stop()
     for task in running:

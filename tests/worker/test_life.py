@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 import time
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
-from streamq import QueueFull, StreamQ, Worker, WorkerOptions
+from streamq import Blobs, FileBlobs, QueueFull, StreamQ, Worker, WorkerOptions
 from streamq.keys import GROUP, type_keys
+from streamq.worker.executors import Processes
 from tests.conftest import command
 from tests.running import OPTIONS, clean, serving, until, working
 
@@ -75,6 +80,50 @@ async def test_a_heartbeat_tells_what_runs(app: StreamQ) -> None:
         assert info.details["pid"] > 0
         assert info.details["host"]
         release.set()
+
+
+class _Held(FileBlobs):
+    """A store that does not answer until it is told to."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.release = threading.Event()
+
+    def get(self, name: str) -> bytes:
+        self.release.wait(60)
+        return super().get(name)
+
+
+@pytest.mark.parametrize("what", ["arguments", "process"])
+async def test_a_task_that_waits_for_what_it_needs_is_seen_and_can_be_cancelled(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """It ran "for 4 h", since its host had started; and a cancelled one ran all the same."""
+    store = _Held(tmp_path)
+    app = StreamQ("shop", url, blobs=Blobs(store, over=1024))
+    app.task(name="work", executor="process" if what == "process" else "auto")(_length)
+
+    async def never(*_: object) -> None:
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(Processes, "acquire", never)
+    text = "x" * (5000 if what == "arguments" else 5)
+    began = time.time()
+    async with working(app, replace(OPTIONS, drain_timeout=0.2)) as worker:
+        first, second = [await app.asend("work", {"text": text}) for _ in range(2)]
+        await until(lambda: len(worker.parts.runner.running()) == 2)
+        beat = orjson.loads(worker.parts.status.heartbeat(0, draining=False))
+        assert beat["running"][0]["since_ms"] >= began * 1000 - 100
+        assert await first.acancel() == "requested"
+        await until(lambda: first.status() == "cancelled", 20)
+    store.release.set()
+    assert second.status() == "ready"
+    assert app.inspector.type_stats("work").counters.get("started", 0) == 0
+    clean(app)
+
+
+def _length(text: str) -> int:
+    return len(text)
 
 
 async def test_what_comes_again_while_it_runs_is_not_run_twice(app: StreamQ) -> None:

@@ -27,7 +27,7 @@ async def test_a_worker_whose_server_is_gone_ends_soon() -> None:
     began = time.monotonic()
     worker.stop()
     await asyncio.wait_for(running, 10)
-    assert time.monotonic() - began < 3.5
+    assert time.monotonic() - began < 4.9  # less than its last settlements may take
     await app.aclose()
 
 

@@ -192,7 +192,7 @@ async def test_a_pool_runs_its_tasks_and_no_others(url: str) -> None:
             assert app.send("email@eu", {"n": 6, "where": "eu"}).id == sent.id
         assert not [one for one in said if one["event"] == "pool.not_served"]
         assert await sent.aresult(20) == "eu 6"
-        assert app.inspector.workers()[0].details["types"] == ["email@eu"]
+        await until(lambda: [one.details.get("types") for one in app.inspector.workers()] == [["email@eu"]])
         await until(lambda: app.inspector.type_stats("email@eu").ready == 0)
     assert await other.astatus() == "ready"
     clean(app)
