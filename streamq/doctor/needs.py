@@ -165,6 +165,8 @@ ROLES: Final = {
             "dead_slices",
             "lane_list",
             "lane_tasks",
+            "next_due",
+            "policy_rules",
             "page_buckets",
             "page_group",
             "page_locks",
@@ -257,6 +259,13 @@ _NOT_ESSENTIAL: Final = frozenset(
 )
 """Commands and key kinds of a worker that none of the essential ones depends on, or that were checked
 before."""
+DISPENSABLE: Final = {
+    "CLIENT": "connections have no names, and workers read in steps of half a second",
+    "SUBSCRIBE": "results and orders are asked for instead of announced, up to a second later",
+    "BZPOPMIN": "workers read every stream",
+    "SCAN": "`streamq audit` does not run",
+}
+"""What streamq goes on without, on a server that does not have it, and what differs then."""
 _PUBLISHES: Final = {
     "producer": "wake control done",
     "worker": "wake control done events",
