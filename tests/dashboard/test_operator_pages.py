@@ -177,7 +177,7 @@ async def test_history_stays_after_a_requeue(app: StreamQ) -> None:
         once = await shop.charge.aenqueue(5, note="once")
         await once.aresult(15)
         page = await text(browser, f"/tasks/{once.id}")
-        assert "1 attempt before it failed" in page
+        assert "1 attempt before it did not complete" in page
 
 
 async def test_a_wrong_edit_keeps_what_was_typed(app: StreamQ) -> None:
