@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from operator import attrgetter
 
@@ -70,11 +70,7 @@ def run(args: argparse.Namespace) -> int:
     _write(found.app, stats, more, faults)
     if missing:
         write_message(f"{target.missing(missing)}")
-    for line in (NO_DAEMON if daemons == 0 else "", _overdue(stats), *still.told()):
-        if line:
-            write_message(line)
-    for line in (*map(_parked, filter(attrgetter("parked"), stats)), *map(describe_pause, paused.values())):
-        write_note(line)
+    _write_notes(stats, paused, daemons, still)
     return OK
 
 
@@ -88,6 +84,17 @@ def _write(app: str, stats: Sequence[TypeStats], more: int, faults: Sequence[str
     if more:
         write_message(target.more_types(more))
     target.report_faults(faults)
+
+
+def _write_notes(
+    stats: Sequence[TypeStats], paused: Mapping[str, Pause], daemons: int | None, still: Standstill
+) -> None:
+    """Print what is missing, late or stands still, and why tasks wait."""
+    for line in (NO_DAEMON if daemons == 0 else "", _overdue(stats), *still.told()):
+        if line:
+            write_message(line)
+    for line in (*map(_parked, filter(attrgetter("parked"), stats)), *map(describe_pause, paused.values())):
+        write_note(line)
 
 
 def _parked(one: TypeStats) -> str:
