@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from streamq.doctor.check import Check, fault, ok, unknown, warning
-from streamq.doctor.needs import DISPENSABLE, ROLES, Command, command_of, needed, sample
+from streamq.doctor.needs import DISPENSABLE, ROLES, command_of, needed
 from streamq.doctor.node import permitted
+from streamq.doctor.samples import Command, sample
 from streamq.namespace import namespace_of
 from streamq.transport.acl_trial import UNKNOWN, refusals
 from streamq.transport.sync_transport import SyncTransport
