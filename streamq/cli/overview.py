@@ -2,7 +2,8 @@
 
 Owns how often each part is read, and the overview as a value. Must not write anything. Cost of one update:
 for each task type and shard one script of about 0.05 ms that reads a few lengths and heads; every five
-seconds another of 0.03 ms that reads five small hashes. Ten types over four shards take 2.3 ms (by INFO
+seconds another of 0.03 ms that reads five small hashes, and for each shard one of 0.03 ms that tells whether
+lanes, flows or schedules are to be looked at. Ten types over four shards take 2.3 ms (by INFO
 commandstats): with an update every two seconds a thousandth of the server's time, and no other command waits
 longer than one script takes. Of thousands of types some are read, and the number of the others is part of the
 overview.
