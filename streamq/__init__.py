@@ -77,6 +77,8 @@ if TYPE_CHECKING:
     from streamq.control.schedules import AsyncSchedules as AsyncSchedules
     from streamq.control.schedules import BoundTask as BoundTask
     from streamq.control.schedules import Schedules as Schedules
+    from streamq.control.standstill import StandingLanes as StandingLanes
+    from streamq.control.standstill import Standstill as Standstill
     from streamq.control.task_info import TaskInfo as TaskInfo
     from streamq.control.task_list import TaskPage as TaskPage
     from streamq.control.task_rows import TaskFilter as TaskFilter
@@ -245,6 +247,7 @@ __all__, _named = lazy.names(__name__, {
     "control.inspector": ("AsyncInspector", "Inspector"),
     "control.key_use": ("KeyUse",),
     "control.lanes": ("LaneInfo",),
+    "control.standstill": ("StandingLanes", "Standstill"),
     "control.overview": ("TypeStats",),
     "control.rollups": ("Activity", "Rollup", "Span"),
     "control.schedule_info": ("ScheduleInfo", "Standing"),

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntFlag
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from streamq.calls.call import (
     DEFAULT_LEASE_MS,
@@ -110,6 +110,23 @@ def heads(due_sets: Sequence[str]) -> Call[list[int | None]]:
         (),
         lambda r: [due if 0 <= due < SUCCESSOR_DUE_MS else None for due in r[1]],
         due_sets=due_sets,
+    )
+
+
+class FirstRows(NamedTuple):
+    """The server's time, and the time of the first row of each key, both in ms; None: it has no row."""
+
+    now_ms: int
+    times: tuple[int | None, ...]
+
+
+def first_rows(sets: Sequence[str]) -> Call[FirstRows]:
+    """Look at the first row of each of these sorted sets. A key that is none has a row of now."""
+    return build(
+        "next_due",
+        (),
+        lambda r: FirstRows(int(r[0]) // 1000, tuple(int(one) if one >= 0 else None for one in r[1])),
+        due_sets=sets,
     )
 
 

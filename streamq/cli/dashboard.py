@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from streamq import environment
-from streamq.cli import target
+from streamq.cli import signals, target
 from streamq.cli.output import write_message
 from streamq.dashboard import dashboard, several, trace_links, waiting
 from streamq.dashboard.auth import LoginLink, parse
@@ -88,14 +88,10 @@ def run(args: argparse.Namespace) -> int:
     announcer = _Announcer()
     entries = [parse(text, args.proxy) for text in args.auth] or [announcer.link]
     hosts = [*LOOPBACK_NAMES, *args.allowed_host] if local or args.allowed_host else None
-    site = _site(args, entries, hosts)
-    serve(
-        site,
-        args.host,
-        args.port,
-        announcer.ready if args.auth else announcer.ready_by_link,
-        root_path=args.root_path,
-    )
+    ready = announcer.ready if args.auth else announcer.ready_by_link
+    with signals.as_success():
+        site = _site(args, entries, hosts)
+        serve(site, args.host, args.port, ready, root_path=args.root_path)
     return OK
 
 

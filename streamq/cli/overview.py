@@ -2,7 +2,8 @@
 
 Owns how often each part is read, and the overview as a value. Must not write anything. Cost of one update:
 for each task type and shard one script of about 0.05 ms that reads a few lengths and heads; every five
-seconds another of 0.03 ms that reads five small hashes. Ten types over four shards take 2.3 ms (by INFO
+seconds another of 0.03 ms that reads five small hashes, and for each shard one of 0.03 ms that tells whether
+lanes, flows or schedules are to be looked at. Ten types over four shards take 2.3 ms (by INFO
 commandstats): with an update every two seconds a thousandth of the server's time, and no other command waits
 longer than one script takes. Of thousands of types some are read, and the number of the others is part of the
 overview.
@@ -24,6 +25,8 @@ from streamq.control.inspector import Inspector
 from streamq.control.overview import Totals, TypeStats, TypeSummary, totals
 from streamq.control.partial_outage import PartialView, unless_unreachable
 from streamq.control.rollups import Activity, activity
+from streamq.control.standstill import Standstill
+from streamq.errors import AuthenticationFailed, ServerError
 from streamq.heartbeat import WorkerInfo
 from streamq.stored import count
 
@@ -68,6 +71,7 @@ class Overview:
     daemons: list[WorkerInfo] | None
     faults: list[str]
     missing_shards: tuple[int, ...] = ()
+    standstill: Standstill = field(default_factory=Standstill)
     progress: dict[str, TaskEvent] = field(default_factory=dict[str, "TaskEvent"])
     """By the ids of the tasks that have run longest, where their handlers told it."""
 
@@ -84,6 +88,7 @@ class Overview:
             "daemons": _objects(self.daemons),
             "faults": self.faults,
             "missing_shards": list(self.missing_shards),
+            "standstill": asdict(self.standstill),
             "progress": {name: asdict(told) for name, told in self.progress.items()},
         }
 
@@ -111,6 +116,7 @@ class _Slow:
     paused: dict[str, Pause]
     activities: dict[str, Activity]
     daemons: list[WorkerInfo] | None
+    standstill: Standstill
     server: Server
     at: float
 
@@ -141,7 +147,7 @@ class Watch:
         stats = inspector.stats(names)
         slow = self._slow
         if slow is None or now - slow.at >= SLOW or any(one.type not in slow.activities for one in stats):
-            slow = self._slow = self._read_slow(inspector, [one.type for one in stats], now)
+            slow = self._slow = self._read_slow(inspector, stats, now)
         self._count(now, stats)
         types = [self._summary(one, slow) for one in stats]
         workers = unless_unreachable(inspector.workers)
@@ -156,30 +162,37 @@ class Watch:
             workers=workers,
             daemons=slow.daemons,
             faults=inspector.faults,
+            standstill=slow.standstill,
             progress=unless_unreachable(lambda: inspector.progress(longest)) or {},
         )
 
-    def _read_slow(self, inspector: Inspector, types: list[str], now: float) -> _Slow:
+    def _read_slow(self, inspector: Inspector, stats: list[TypeStats], now: float) -> _Slow:
         pinned, now_ms = inspector.within(inspector.each()), inspector.now_ms()
         since_ms = now_ms - RECENT * 60_000
         return _Slow(
             paused=inspector.paused(),
             activities={
-                name: activity(pinned.rollups(name, since_ms=since_ms, now_ms=now_ms)) for name in types
+                one.type: activity(pinned.rollups(one.type, since_ms=since_ms, now_ms=now_ms))
+                for one in stats
             },
             daemons=unless_unreachable(inspector.daemons),
+            standstill=inspector.standstill(stats),
             server=self._server(),
             at=now,
         )
 
     def _server(self) -> Server:
-        nodes = list(self._found.transport.run_on_reachable_nodes(question_calls.info()).values())
+        try:
+            nodes = list(self._found.transport.run_on_reachable_nodes(question_calls.info()).values())
+        except (AuthenticationFailed, ServerError):  # renamed there, or not for this user
+            nodes = []
         names = ("used_memory", "maxmemory", "connected_clients")
         used, most, clients = (sum(count(node.get(name)) for node in nodes) for name in names)
+        first = nodes[0] if nodes else {}
         return Server(
             address=str(self._found.transport.address),
-            name=nodes[0].get("server_name", "redis"),
-            version=nodes[0].get("valkey_version") or nodes[0].get("redis_version", "?"),
+            name=first.get("server_name", "redis"),
+            version=first.get("valkey_version") or first.get("redis_version", "?"),
             nodes=len(nodes),
             used_memory=used,
             max_memory=most or None,

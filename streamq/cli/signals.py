@@ -11,6 +11,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Final, NoReturn
 
+from streamq.exit_codes import OK
+
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
 _INTERRUPTS: Final = (signal.SIGINT, *_SIGNALS)
 
@@ -27,6 +29,17 @@ def as_interrupted() -> Generator[None]:
 
 
 @contextmanager
+def as_success() -> Generator[None]:
+    """End this process with 0 on SIGTERM, as services do. A web server that handles the signal itself ends as
+    it should and then sends itself the signal again. In the main thread only."""
+    before = signal.signal(signal.SIGTERM, _end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def deferred() -> Generator[None]:
     """Hold Ctrl-C and these signals back until the end: what changes the terminal must not stop halfway."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
@@ -34,6 +47,10 @@ def deferred() -> Generator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end(*_: object) -> NoReturn:
+    raise SystemExit(OK)
 
 
 def interrupt(*_: object) -> NoReturn:

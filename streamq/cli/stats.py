@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from operator import attrgetter
 
@@ -16,6 +16,7 @@ from streamq.control.formatting import age, moment
 from streamq.control.inspector import Inspector
 from streamq.control.overview import TypeStats
 from streamq.control.partial_outage import PartialView, unless_unreachable
+from streamq.control.standstill import Standstill
 from streamq.doctor.queue import NO_DAEMON, OVERDUE
 from streamq.exit_codes import OK
 from streamq.shards import AppRecord
@@ -31,7 +32,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     target.options(parser)
 
 
-_Look = tuple[list[TypeStats], int, dict[str, Pause], int | None, list[str]]
+_Look = tuple[list[TypeStats], int, dict[str, Pause], int | None, Standstill, list[str]]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -42,9 +43,10 @@ def run(args: argparse.Namespace) -> int:
         types, more = inspector.glance(sys.maxsize) if wanted or args.all else inspector.glance()
         types = sorted(target.among(types, found.app, wanted)) if wanted else types
         stats, paused = inspector.stats(types), inspector.paused()
-        return stats, more, paused, unless_unreachable(inspector.daemons_alive), inspector.faults
+        still = inspector.standstill(stats)
+        return stats, more, paused, unless_unreachable(inspector.daemons_alive), still, inspector.faults
 
-    (stats, more, paused, daemons, unread), missing = PartialView(lambda: found.inspector).look(look)
+    (stats, more, paused, daemons, still, unread), missing = PartialView(lambda: found.inspector).look(look)
     if wanted:
         paused = {name: one for name, one in paused.items() if name in wanted}
     faults = list(dict.fromkeys([*(one.fault for one in stats if one.fault), *unread]))
@@ -60,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
                 "daemons": daemons,
                 "types": types,
                 "more_types": more,
+                "standstill": asdict(still),
                 "faults": faults,
             }
         )
@@ -67,11 +70,7 @@ def run(args: argparse.Namespace) -> int:
     _write(found.app, stats, more, faults)
     if missing:
         write_message(f"{target.missing(missing)}")
-    for line in (NO_DAEMON if daemons == 0 else "", _overdue(stats)):
-        if line:
-            write_message(line)
-    for line in (*map(_parked, filter(attrgetter("parked"), stats)), *map(describe_pause, paused.values())):
-        write_note(line)
+    _write_notes(stats, paused, daemons, still)
     return OK
 
 
@@ -85,6 +84,17 @@ def _write(app: str, stats: Sequence[TypeStats], more: int, faults: Sequence[str
     if more:
         write_message(target.more_types(more))
     target.report_faults(faults)
+
+
+def _write_notes(
+    stats: Sequence[TypeStats], paused: Mapping[str, Pause], daemons: int | None, still: Standstill
+) -> None:
+    """Print what is missing, late or stands still, and why tasks wait."""
+    for line in (NO_DAEMON if daemons == 0 else "", _overdue(stats), *still.told()):
+        if line:
+            write_message(line)
+    for line in (*map(_parked, filter(attrgetter("parked"), stats)), *map(describe_pause, paused.values())):
+        write_note(line)
 
 
 def _parked(one: TypeStats) -> str:

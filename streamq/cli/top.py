@@ -125,6 +125,7 @@ def _warnings(seen: Overview) -> list[Line]:
     texts = [target.missing(seen.missing_shards)] if seen.missing_shards else []
     texts += [NO_DAEMON] if seen.daemons is not None and not any(one.alive for one in seen.daemons) else []
     texts += _unserved(seen)
+    texts += seen.standstill.told()
     texts += [target.more_types(seen.more_types)] if seen.more_types else []
     texts += [fault[:400] for fault in seen.faults[:5]]
     paused = [one.pause for one in seen.types if one.pause is not None]

@@ -15,7 +15,16 @@ from streamq.audit import Audit, Auditor
 from streamq.calls import producer as producer_calls
 from streamq.calls import question as question_calls
 from streamq.client.task_event import TaskEvent
-from streamq.control import action_log, heartbeats, lanes, overview, rollups, task_info, unique_locks
+from streamq.control import (
+    action_log,
+    heartbeats,
+    lanes,
+    overview,
+    rollups,
+    standstill,
+    task_info,
+    unique_locks,
+)
 from streamq.control.action_log import Action, Pause
 from streamq.control.dead_letters import DeadGroups, DeadSelection, Groups
 from streamq.control.facade import AsyncFacade, Facade, SyncFacade, operation
@@ -23,6 +32,7 @@ from streamq.control.key_use import KeyUse, KeyUses
 from streamq.control.lanes import LaneInfo
 from streamq.control.overview import GLANCE, TypeStats
 from streamq.control.rollups import Rollup, Span
+from streamq.control.standstill import Standstill
 from streamq.control.task_info import TaskInfo, progress_of
 from streamq.control.task_list import TaskList, TaskPage
 from streamq.control.task_rows import TaskFilter
@@ -199,6 +209,13 @@ class Questions(Facade):
             lane_name(lane, "lane")
         shards = yield from self._each()
         return (yield from lanes.read(self._app, task_type, shards, self._unreadable, only=lane))
+
+    @operation
+    def standstill(self, stats: Sequence[TypeStats]) -> Flow[Standstill]:
+        """Return what stands still: lanes that dead letters halt or that are paused, of those of these types
+        in which tasks wait; flows that do not go on; schedules whose runs are late."""
+        shards = yield from self._each()
+        return (yield from standstill.standstill(self._app, shards, stats, self._unreadable))
 
     # -- tasks -------------------------------------------------------------------------------------------
 

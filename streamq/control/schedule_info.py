@@ -25,6 +25,8 @@ from streamq.schedules.state import Origin
 from streamq.schedules.state import State as ScheduleState
 
 UPCOMING: Final = 5
+LATE_MS: Final = 5000
+"""Ms by which a run may be late: a daemon that keeps up is late by milliseconds."""
 Standing = Literal["active", "paused", "ended", "orphan", "damaged"]
 
 

@@ -22,6 +22,7 @@ class Sampler:
         self._transport = transport
         self._discovery = discovery
         self._sampled_ms: dict[ShardKeys, int] = {}
+        self._round_ms: int | None = None
 
     async def round(self, faults: Faults) -> None:
         """Sample every type, all with the time of one server."""
@@ -29,7 +30,8 @@ class Sampler:
 
         async def shard(listed: tuple[ShardKeys, list[TypeKeys]]) -> None:
             keys, types = listed
-            before = self._sampled_ms.get(keys)
+            # A shard that the round before did not have began after it, with all that its counters say.
+            before = self._sampled_ms.get(keys, self._round_ms)
             new_gap = -1 if before is None else max(0, now_ms - before)
 
             async def sample(batch: Sequence[TypeKeys]) -> None:
@@ -41,3 +43,4 @@ class Sampler:
         await for_each(self._discovery.shards(), shard, faults)
         listed = {keys for keys, _ in self._discovery.shards()}
         self._sampled_ms = {keys: at for keys, at in self._sampled_ms.items() if keys in listed}
+        self._round_ms = now_ms

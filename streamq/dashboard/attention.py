@@ -13,6 +13,7 @@ from urllib.parse import quote
 from streamq.control.action_log import Pause
 from streamq.control.formatting import age
 from streamq.control.overview import TypeStats
+from streamq.control.standstill import StandingLanes
 from streamq.doctor.check import Check
 from streamq.doctor.queue import OVERDUE
 from streamq.heartbeat import WorkerInfo
@@ -50,7 +51,8 @@ class Concern:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What is judged. workers, daemons: None if unreadable; findings: of the doctor, if it ran."""
+    """What is judged. workers, daemons: None if unreadable; findings: of the doctor, if it ran; lanes: those
+    that stand still."""
 
     app: str
     stats: Sequence[TypeStats]
@@ -58,12 +60,13 @@ class Seen:
     workers: Sequence[WorkerInfo] | None
     daemons: int | None
     findings: Sequence[Check] = ()
+    lanes: Sequence[StandingLanes] = ()
 
 
 def concerns(seen: Seen) -> list[Concern]:
     """Return everything that is wrong, faults first."""
     found = [*_daemon(seen), *_workers(seen), *_unserved(seen), *_overdue(seen), *_behind(seen)]
-    found += [*_paused(seen), *_doctor(seen)]
+    found += [*_paused(seen), *_paused_lanes(seen), *_doctor(seen)]
     return sorted(found, key=lambda one: _ORDER[one.level])
 
 
@@ -134,6 +137,17 @@ def _paused(seen: Seen) -> Iterator[Concern]:
         waiting = f" {ready[name]:,} wait." if ready.get(name) else ""
         why = f"{one.reason.rstrip('.')}." if one.reason else "No reason was given."
         yield Concern("warning", f"{name} is paused by {one.by}", why + waiting, "", f"/types/{name}")
+
+
+def _paused_lanes(seen: Seen) -> Iterator[Concern]:
+    """Those that dead letters halt are told by the doctor."""
+    parked = {one.type: one.parked for one in seen.stats}
+    for one in seen.lanes:
+        if one.paused:
+            what = "A lane" if one.paused == 1 else f"{one.paused:,} lanes"
+            title = f"{what} of {one.type} {'is' if one.paused == 1 else 'are'} paused"
+            text = f"{parked.get(one.type, 0):,} tasks wait in all lanes of the type."
+            yield Concern("warning", title, text, "", f"/types/{quote(one.type, safe='')}/lanes")
 
 
 def _doctor(seen: Seen) -> Iterator[Concern]:

@@ -71,12 +71,14 @@ def _overview(inspector: Inspector, history: History, findings: Sequence[Check])
         summaries.append(summary(one, recent, paused))
         rows.append({**type_row(summaries[-1], points), "served": _served(one.type, workers)})
     lately = [together(parts) for parts in zip(*recents, strict=True)]
-    wrong = concerns(Seen(inspector.app, stats, paused, workers, daemons, findings))
+    still = inspector.standstill(stats)
+    wrong = concerns(Seen(inspector.app, stats, paused, workers, daemons, findings, still.lanes))
     return {
         "attention": [asdict(one) for one in wrong],
         "types": rows,
         "more_types": more,
         "daemons": daemons,
+        "standstill": asdict(still),
         "faults": inspector.faults,
         "totals": {**asdict(totals(summaries)), **asdict(activity(lately))},
     }

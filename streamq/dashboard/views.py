@@ -14,13 +14,13 @@ from streamq.control.dead_letters import END_MS, DeadGroup, DeadGroups, DeadSele
 from streamq.control.inspector import Inspector
 from streamq.control.lanes import LaneInfo
 from streamq.control.schedule_info import ScheduleInfo
+from streamq.control.standstill import late_by
 from streamq.control.task_info import TaskInfo
 from streamq.control.task_list import TaskPage
 from streamq.control.task_rows import TaskFilter, TaskRow, error_text
 from streamq.dashboard import task_views
 from streamq.dashboard.findings import Findings
 from streamq.dashboard.redaction import HIDDEN, Redaction
-from streamq.doctor.queue import LATE_RUN
 from streamq.errors import AuthenticationFailed
 from streamq.heartbeat import WorkerInfo
 from streamq.options.schedule import zone
@@ -187,7 +187,7 @@ def running(task: object) -> RunningTask | None:
 
 def late(one: ScheduleInfo, now_ms: int) -> bool:
     """Return whether the next run of a schedule should have been made."""
-    return one.next_ms is not None and one.next_ms + one.jitter * 1000 + LATE_RUN < now_ms
+    return late_by(one, now_ms) > 0
 
 
 def schedule(one: ScheduleInfo, now_ms: int) -> dict[str, object]:

@@ -17,6 +17,7 @@ from streamq.control import lane_homes
 from streamq.control.inspector import Inspector
 from streamq.control.overview import TypeStats
 from streamq.control.schedules import Schedules
+from streamq.control.standstill import late_by
 from streamq.control.unreadable import Unreadable
 from streamq.doctor import flows, rules
 from streamq.doctor.check import Check, fault, ok, warning
@@ -31,8 +32,6 @@ LATE_MS: Final = 60_000
 FAULTS_SHOWN: Final = 10
 OVERDUE: Final = 5.0
 """Seconds by which a task may be overdue: a daemon that keeps up is late by milliseconds."""
-LATE_RUN: Final = 5000
-"""Ms by which a run may be late, as above."""
 RECENT_MS: Final = 3_600_000
 NO_DAEMON: Final = "no daemon is alive: nothing is promoted, reclaimed or expired (start `streamq daemon`)"
 _START_WORKER: Final = "streamq worker MODULE:app"
@@ -121,7 +120,7 @@ class AppChecks:
         yield from flows.checks(self._transport, self._app, self._shards, self._ask)
         yield from flows.waiting(self._transport, self._keys(one.type for one in stats))
         yield from self._strayed(one.type for one in stats)
-        yield from rules.checks(self._transport, self._app, self._keys(one.type for one in stats), self._ask)
+        yield from rules.checks(self._transport, self._app, self._keys(one.type for one in stats), self._look)
         yield self._dying(stats)
         yield from self._too_new(alive)
         self._look.note(*self._inspector.faults)
@@ -177,14 +176,13 @@ class AppChecks:
         for unreadable in schedules.faults[:FAULTS_SHOWN]:
             yield fault(name, unreadable, "streamq audit shows what the key holds")
         now = self._transport.run(question_calls.now()) if listed else 0
-        late = [one for one in listed if one.next_ms and now - one.next_ms > one.jitter * 1000 + LATE_RUN]
+        late = {one.name: by for one in listed if (by := late_by(one, now))}
         broken = [one for one in listed if one.fault]
         for one in broken[:FAULTS_SHOWN]:
             fix = "put it anew, or remove it: streamq schedules remove " + one.name
             yield fault(name, f"{one.name} makes no runs: {one.fault}", fix)
         if late:
-            longest = max(now - (one.next_ms or now) for one in late) // 1000
-            said = f"{_list('', [one.name for one in late[:3]])}: runs are late by up to {longest} s"
+            said = f"{_list('', list(late)[:3])}: runs are late by up to {max(late.values()) // 1000} s"
             yield fault(name, said, "the daemon makes them: is one running, and does it keep up?")
         elif listed and not broken:
             orphans = [one.name for one in listed if one.standing == "orphan"]

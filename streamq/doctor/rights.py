@@ -5,14 +5,18 @@ Owns these trials, and the wording for missing rights. `needs` defines what a ro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 from streamq.doctor.check import Check, fault, ok, unknown, warning
-from streamq.doctor.needs import ROLES, Command, command_of, needed, sample
+from streamq.doctor.needs import DISPENSABLE, ROLES, command_of, needed
 from streamq.doctor.node import permitted
+from streamq.doctor.samples import Command, sample
 from streamq.namespace import namespace_of
 from streamq.transport.acl_trial import UNKNOWN, refusals
 from streamq.transport.sync_transport import SyncTransport
+
+_RESTORE: Final = "take rename-command out of its configuration, or leave out the proxy"
 
 
 def checks(
@@ -26,6 +30,10 @@ def checks(
         fix = "ACL SETUSER <user> +multi, or run this as a user with +acl"
         yield unknown("rights", f"the rights of {shown} cannot be checked", fix)
         return
+    if absent := dict.fromkeys(one for refused in lacking.values() for one in _done_without(refused or ())):
+        differs = "; ".join(f"without {name} {DISPENSABLE[name]}" for name in absent)
+        yield warning("commands", f"the server does not have {', '.join(absent)}: {differs}", _RESTORE)
+    lacking = {name: _needed_of(refused or ()) for name, refused in lacking.items()}
     able = [name for name, refused in lacking.items() if not refused]
     if able:
         yield ok("rights", f"{shown} may be {', '.join(able)}")
@@ -37,14 +45,22 @@ def checks(
             yield _refused(shown, name, refused, namespace_of(app).rights, useful=useful)
 
 
+def _done_without(refused: Iterable[tuple[str, str]]) -> list[str]:
+    """Return the commands among these that the server does not have and that streamq does without."""
+    return [name.split()[0] for name, why in refused if UNKNOWN in why and name.split()[0] in DISPENSABLE]
+
+
+def _needed_of(refused: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return those of these that must be allowed."""
+    return [(name, why) for name, why in refused if not _done_without([(name, why)])]
+
+
 def _refused(
     shown: str, role: str, refused: Sequence[tuple[str, str]], rights: tuple[str, str], *, useful: bool
 ) -> Check:
     if missing := dict.fromkeys(command_of(name) for name, why in refused if UNKNOWN in why):
         finding = f"nobody can be {role} here: the server does not have {', '.join(missing)}"
-        return fault(
-            "rights", finding, "take rename-command out of its configuration, or leave out the proxy"
-        )
+        return fault("rights", finding, _RESTORE)
     names = list(dict.fromkeys(command_of(name) for name, why in refused if "command" in why))
     rest = [why for _, why in refused if "command" not in why]
     finding = f"{shown} cannot be {role}: no right to {', '.join(names[:8]) or rest[0]}"

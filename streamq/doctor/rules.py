@@ -12,6 +12,8 @@ from streamq import registering
 from streamq.calls import lanes as lane_calls
 from streamq.calls import producer as producer_calls
 from streamq.calls.call import AnyCall
+from streamq.control.standstill import halted_lanes
+from streamq.control.unreadable import Unreadable
 from streamq.doctor.check import Check, warning
 from streamq.features import LANES, UNIQUE
 from streamq.flow import drive
@@ -22,16 +24,18 @@ from streamq.options.lane import Gate
 from streamq.transport.sync_transport import SyncTransport
 
 _SHOWN: Final = 5
-_PAGE: Final = 100
-_PAGES: Final = 5
-"""Pages of lanes that are looked at for halted ones: there may be millions."""
 _WORDS: Final = {LANES: "lanes and limits", UNIQUE: "unique keys"}
-Ask = Callable[[AnyCall, Callable[[], Any]], Any]
 
 
-def checks(transport: SyncTransport, app: str, types: Iterable[TypeKeys], ask: Ask) -> Iterator[Check]:
+def checks(
+    transport: SyncTransport, app: str, types: Iterable[TypeKeys], look: Unreadable
+) -> Iterator[Check]:
     """Report rules that are not in force yet, tasks that were enqueued without their lane, and lanes that a
-    dead letter halts."""
+    dead letter halts. look: notes what cannot be read."""
+
+    def ask(call: AnyCall, instead: Callable[[], Any]) -> Any:
+        return drive(transport, look.ask(call, instead))
+
     processes: list[WorkerInfo] | None = None
     for t in types:
         rules: dict[str, str] = ask(producer_calls.policy_rules(t), dict)
@@ -42,7 +46,7 @@ def checks(transport: SyncTransport, app: str, types: Iterable[TypeKeys], ask: A
             looked, without = ask(lane_calls.unlaned(t), lambda: (0, 0))
             if without:
                 yield _unlaned(t, looked, without)
-        if Gate.parse(rules.get("gate", "")).halts and (halted := _halted_lanes(t, ask)):
+        if Gate.parse(rules.get("gate", "")).halts and (halted := drive(transport, halted_lanes(t, look))):
             yield _halted(t, halted)
 
 
@@ -64,19 +68,6 @@ def _unlaned(t: TypeKeys, looked: int, without: int) -> Check:
         "its lanes, or did so before they were declared",
         "deploy producers with the newer release; these tasks run, but their lanes' limits do not see them",
     )
-
-
-def _halted_lanes(t: TypeKeys, ask: Ask) -> list[lane_calls.LaneRow]:
-    """Return the lanes with tasks that wait for a dead letter to be requeued or purged."""
-    found: list[lane_calls.LaneRow] = []
-    after = ""
-    for _ in range(_PAGES):
-        page: tuple[str, list[lane_calls.LaneRow]] = ask(lane_calls.listed(t, after, _PAGE), lambda: ("", []))
-        after, rows = page
-        found += [row for row in rows if row.halted]
-        if not after:
-            break
-    return found
 
 
 def _halted(t: TypeKeys, halted: list[lane_calls.LaneRow]) -> Check:

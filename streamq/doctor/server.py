@@ -30,7 +30,9 @@ def checks(node: Node, shown: str) -> Iterator[Check]:
     yield _clock(node)
     if not node.info:
         yield unknown(
-            "server", "this user may not see INFO", "ACL SETUSER <user> +info, or run this as an operator"
+            "server",
+            "INFO cannot be read: this user may not, or the server does not have it",
+            "ACL SETUSER <user> +info, or run this as an operator",
         )
         return
     yield _version(node)

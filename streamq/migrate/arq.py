@@ -18,7 +18,7 @@ _OPTIONS: Final = rows("option", {
 _POLICY: Final = rows("option", {
     "name": "name=",
     "timeout": systems.TIMEOUT,
-    "max_tries": (systems.ATTEMPTS, "changed"),
+    "max_tries": (systems.SAME_ATTEMPTS, "changed"),
     "keep_result keep_result_forever": "retention=",
     "unique": "nothing: a run of a schedule exists once",
     "run_at_startup": ("app.schedules.run_now(name)", "changed"),
@@ -66,7 +66,7 @@ ARQ: Final = System(
             "queue_name": (systems.TYPES, "changed"),
             "max_jobs": "streamq worker --concurrency",
             "job_timeout": ("timeout= of each type; the default is 30 s, arq's is 300 s", "changed"),
-            "max_tries": (systems.ATTEMPTS, "changed"),
+            "max_tries": (systems.SAME_ATTEMPTS, "changed"),
             "keep_result keep_result_forever": "retention=",
             "allow_abort_jobs retry_jobs poll_delay queue_read_limit health_check_interval": systems.NOTHING,
             "job_serializer job_deserializer": (systems.JSON, "changed"),

@@ -10,10 +10,10 @@ from streamq.migrate.systems import System, joined, rows, words
 _OPTIONS: Final = rows("option", {
     "timeout": (f"{systems.TIMEOUT}; SAQ's is 10 s", "changed"),
     "heartbeat": "nothing: a worker renews the lease of what it runs",
-    "retries": (systems.ATTEMPTS, "changed"),
+    "retries": (systems.SAME_ATTEMPTS, "changed"),
     "retry_delay retry_backoff": "backoff=, a tenacity wait object",
     "ttl": "retention=",
-    "key": (systems.KEY, "changed"),
+    "key": ('options(unique="..."): free again when the task has ended, as a key of SAQ is', "changed"),
     "scheduled": "options(at=...)",
     "priority": ('priority="high", "normal" or "low"', "changed"),
     "cron": systems.CRON,

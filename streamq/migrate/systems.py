@@ -94,6 +94,7 @@ HANDLE: Final = "app.handle(task_id)"
 CRON: Final = '@app.task(schedule=Cron("..."))'
 TIMEOUT: Final = "timeout=; the default is 30 s"
 ATTEMPTS: Final = "max_attempts=: counts the first attempt too, and every exception is retried by default"
+SAME_ATTEMPTS: Final = "max_attempts=: the same number; every exception is retried by default"
 RETRY: Final = 'raise Retry(after="1m")'
 HOOKS: Final = "hooks of the app: StreamQ(hooks=[...])"
 LIFESPAN: Final = "@app.lifespan opens and closes what each worker shares"

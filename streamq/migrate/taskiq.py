@@ -9,7 +9,7 @@ from streamq.migrate.systems import System, joined, rows, words
 
 _OPTIONS: Final = rows("option", {
     "task_name": "name=",
-    "retry_on_error max_retries": (systems.ATTEMPTS, "changed"),
+    "retry_on_error max_retries": (systems.SAME_ATTEMPTS, "changed"),
     "timeout": (systems.TIMEOUT, "changed"),
     "schedule": systems.CRON,
     "delay": 'options(delay="1m")',

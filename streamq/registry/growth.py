@@ -15,13 +15,13 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from streamq import joining
-from streamq.context import in_flow
 from streamq.convert.compile import result as compile_result
 from streamq.convert.converter import Converter, EncodeError
 from streamq.errors import DecodeError
 from streamq.features import FLOWS, needing
 from streamq.model.expansion import Child, Expansion
 from streamq.model.task import LETTER, NAME_PATTERN, NewTask
+from streamq.running_context import in_flow
 
 MOST_TYPES: Final = 64
 """The most task types among the children of one node."""

@@ -20,7 +20,6 @@ from streamq.app.task_type import Coro
 from streamq.calls import daemon as daemon_calls
 from streamq.calls import worker as worker_calls
 from streamq.calls.call import Call
-from streamq.context import stepped, told
 from streamq.errors import DecodeError
 from streamq.keys import GROUP, TypeKeys, shard_keys, type_keys
 from streamq.model.delivery import Entry
@@ -31,6 +30,7 @@ from streamq.payloads.stage import MOST_OF_RESULT, About
 from streamq.registry.handler import Handler
 from streamq.registry.registry import Registry
 from streamq.resources.opened import OpenResources
+from streamq.running_context import stepped, told
 from streamq.stored_result import unpack_result
 from streamq.telemetry.counters import Counters
 from streamq.testing.due import Due

@@ -167,8 +167,9 @@ def _of_reply(where: str, text: str) -> RedisError:
             f"{where} is a node of a cluster. Write its URL with +cluster, as redis+cluster://"
         )
     if (missing := _missing_command(text)) is not None:
+        said = text.partition(", with args")[0]  # these are long, and no part of the fault
         return ServerError(
-            f"{where} does not accept {missing} ({text}): it is renamed or disabled there, or a proxy in "
+            f"{where} does not accept {missing} ({said}): it is renamed or disabled there, or a proxy in "
             "between rejects it. Connect to the server itself"
         )
     if "DB index is out of range" in text or "invalid DB index" in text:

@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, Final
 
 from streamq import retry, stored_result
-from streamq.context import CURRENT, Context, end, stepped, store_cursors, told
+from streamq.context import CURRENT, Context
 from streamq.errors import (
     DecodeError,
     Interrupted,
@@ -32,6 +32,7 @@ from streamq.payloads.stage import NoKey, UnknownEncoding
 from streamq.registry.handler import Handler
 from streamq.registry.registry import Registry
 from streamq.resources.opened import OpenResources
+from streamq.running_context import end, stepped, store_cursors, told
 from streamq.telemetry.counters import Counters
 from streamq.telemetry.traces import trace_id
 from streamq.worker import failures

@@ -16,11 +16,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from streamq.context import CURRENT, Context, carry
+from streamq.context import CURRENT, Context
 from streamq.hooks import call_within
 from streamq.model.delivery import Delivery
 from streamq.options.service import WorkerOptions
 from streamq.registry.handler import Handler
+from streamq.running_context import carry
 from streamq.telemetry import traces
 from streamq.worker import fork_guard
 from streamq.worker.child_pool import Child, join_in_background

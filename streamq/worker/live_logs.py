@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from streamq.context import CURRENT, log
+from streamq.context import CURRENT
+from streamq.running_context import log
 
 OURS: Final = "streamq"
 """The loggers of streamq tell of attempts, not what handlers say."""

@@ -18,10 +18,11 @@ from multiprocessing.connection import Connection
 from typing import Final
 
 from streamq import envelope
-from streamq.context import CURRENT, Context, at_home, end, stepped, store_cursors_sync, told
+from streamq.context import CURRENT, Context
 from streamq.errors import UnknownTaskType
 from streamq.hooks import await_within, call_within
 from streamq.registry.handler import Handler
+from streamq.running_context import at_home, end, stepped, store_cursors_sync, told
 from streamq.telemetry import traces
 from streamq.telemetry.logs import configure
 from streamq.worker import child_stacks, failures, fork_guard, live_logs, signals, stdio

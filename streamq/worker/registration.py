@@ -16,6 +16,7 @@ from streamq.calls import worker as worker_calls
 from streamq.control import lane_homes
 from streamq.control.unreadable import is_data_fault
 from streamq.doctor import needs
+from streamq.doctor.samples import sample
 from streamq.errors import AuthenticationFailed, RedisError, RedisUnavailable, ServerError
 from streamq.flow import adrive
 from streamq.keys import TypeKeys, shard_keys, type_keys
@@ -84,7 +85,7 @@ class Registration:
         the server lacks the command. Without this check that would only show when an outcome cannot be
         stored."""
         app, first = self._registry.name, self._types[0]
-        commands = {" ".join(needs.sample(name, app, shard, first)): name for name in needs.essential()}
+        commands = {" ".join(sample(name, app, shard, first)): name for name in needs.essential()}
         try:
             refused = await self._transport.run(
                 worker_calls.rights(type_keys(app, shard, first), list(commands))

@@ -14,12 +14,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
-from streamq.context import drain
 from streamq.model.delivery import Delivery
 from streamq.model.outcome import Cancelled, HandedBack, Outcome
 from streamq.registry.handler import Handler
 from streamq.registry.registry import Registry
 from streamq.resources.opened import OpenResources
+from streamq.running_context import drain, stepped
 from streamq.telemetry import logs
 from streamq.telemetry.counters import Counters
 from streamq.worker import failures

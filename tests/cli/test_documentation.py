@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import pytest
 
-from streamq import COUNTERS, Daemon, StreamQ, TaskOptions, Worker, WorkerOptions, cli
+from streamq import Daemon, StreamQ, TaskOptions, Worker, WorkerOptions, cli
 from streamq.environment import BENCH_APP, BENCH_RECORD, DEMO_LEDGER, VARIABLES
 from tests.cli.pages import FENCED, IS_FILE, LOGGED, parsed, run_console, runnable, write
 from tests.running import QUICK, wait_until
@@ -320,11 +320,6 @@ def test_every_option_of_a_task_type_is_in_its_tables() -> None:
         cells = re.findall(r"^\| (`[^|]+) \|", page(path), re.MULTILINE)
         named = {word for cell in cells for word in re.findall(r"`(\w+)`", cell)}
         assert table - named == set()
-
-
-def test_every_counter_is_in_its_table() -> None:
-    text = page("ops/docs/site/results.md")
-    assert [one for one in COUNTERS if f"`{one}`" not in text] == []
 
 
 def test_files_that_the_design_names_exist() -> None:

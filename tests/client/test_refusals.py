@@ -288,6 +288,21 @@ async def test_a_command_that_is_renamed_away_is_no_right(
     assert "SETUSER" not in said
 
 
+def test_the_doctor_warns_of_a_missing_command_that_is_done_without(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with renaming(tmp_path, "CLIENT", "SUBSCRIBE", "INFO") as url:
+        StreamQ("shop", url).send("email", {})
+        main(["doctor", "--url", url, "--app", "shop"])
+        said = capsys.readouterr().out
+        assert "! commands" in said
+        assert "does not have CLIENT, SUBSCRIBE: without CLIENT connections have no names" in said
+        assert "nobody can be" not in said
+        assert "may be producer, producer of durable tasks, worker, daemon, observer, operator" in said
+        assert main(["top", "--once", "--url", url, "--app", "shop"]) == 0
+        assert "redis ?  memory 0 B" in capsys.readouterr().out
+
+
 async def test_tasks_run_where_there_is_no_client(without_client: str) -> None:
     app = StreamQ("shop", without_client)
 

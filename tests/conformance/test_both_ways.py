@@ -148,6 +148,7 @@ CASES: Final = [
          of=lambda page: page.rows),
     case("inspector.tasks", "ready", limit=0, want=raises("UsageError")),
     case("inspector.lanes", "email", want=same([])),
+    case("inspector.standstill", [], want=lambda found: not found.told()),
     case("inspector.dead_groups", want=lambda found: [group.count for group in found.groups] == [3]),
     case("inspector.count_dead", ALL, want=same(3)),
     case("inspector.count_dead", DeadSelection("email", error="ValueError"), want=same(3)),

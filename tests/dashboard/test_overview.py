@@ -12,6 +12,7 @@ from streamq.calls import rollup as rollup_calls
 from streamq.control.action_log import Pause
 from streamq.control.overview import stats_of
 from streamq.control.rollups import Rollup, activity
+from streamq.control.standstill import StandingLanes
 from streamq.dashboard import dashboard
 from streamq.dashboard.attention import Seen, concerns
 from streamq.dashboard.history import point
@@ -52,6 +53,12 @@ def test_nothing_is_wrong_with_a_queue_that_works() -> None:
         concerns(seen(findings=[ok("persistence", "kept"), fault("daemon", "said already", "start it")]))
         == []
     )
+
+
+def test_paused_lanes_are_told_and_halted_ones_left_to_the_doctor() -> None:
+    lanes = [StandingLanes("email", halted=2, paused=0, waiting=9), StandingLanes("mail", 1, 3, 4)]
+    (one,) = concerns(seen(lanes=lanes))
+    assert (one.level, one.title, one.path) == ("warning", "3 lanes of mail are paused", "/types/mail/lanes")
 
 
 def test_what_is_wrong_is_told_with_the_worst_first() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from streamq import StreamQ, scripts
 from streamq.cli import main
-from streamq.doctor import needs
+from streamq.doctor import needs, samples
 from streamq.transport.address import Address
 from streamq.transport.sync_transport import SyncTransport
 from tests.conftest import command
@@ -109,11 +109,11 @@ def test_a_user_who_may_only_read(users: str, capsys: Capture) -> None:
 def test_every_command_of_every_script_has_a_sample_that_the_server_takes(users: str) -> None:
     for name in scripts.names():
         for used in needs.used(name):
-            assert needs.sample(used, "shop")
+            assert samples.sample(used, "shop")
     transport = SyncTransport(Address.parse(users))
     for role in needs.ROLES.values():
         for used in needs.needed(role):
-            sample = needs.sample(used, "shop")
+            sample = samples.sample(used, "shop")
             if command(users, "COMMAND", "INFO", sample[0]) != [None]:  # WAITAOF is newer than some servers
                 assert command(users, "ACL", "DRYRUN", "default", *sample) == b"OK", used
     transport.close()

@@ -110,7 +110,39 @@ def test_nothing_is_in_the_way_of_a_release_that_is_ready(
     monkeypatch.setattr(RELEASE, "run", lambda *command: "")
     monkeypatch.setattr(RELEASE, "ROOT", tmp_path)
     (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## [0.1.0] - 2027-01-31\n")
-    assert RELEASE.obstacles({"version": "0.1.0", "urls": {"Source": "https://git.test/streamq"}}) == []
+    assert (
+        RELEASE.obstacles({"version": "0.1.0", "urls": {"Source": "https://git.streamq.org/streamq"}}) == []
+    )
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://streamq.example", "https://example.com/x", "https://docs.invalid", "http://git.org", "x", ""],
+)
+def test_nothing_is_published_while_an_address_leads_nowhere(
+    url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def run(*command: str) -> str:
+        asked.append(command)
+        return ""
+
+    monkeypatch.setattr(RELEASE, "run", run)
+    monkeypatch.setattr(RELEASE, "ROOT", tmp_path)
+    (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## [0.1.0] - 2027-01-31\n")
+    (tmp_path / "pyproject.toml").write_text(
+        f'[project]\nversion = "0.1.0"\nurls = {{Docs = "https://a.org", Source = "{url}"}}'
+    )
+    monkeypatch.setattr("sys.argv", ["release", "--publish"])
+    assert RELEASE.main() == 1
+    assert f"in the way: project.urls: Source is {url}, which leads nowhere" in capsys.readouterr().out
+    assert {command[0] for command in asked} == {"git"}  # nothing is checked, built, tagged or uploaded
+    assert not any("--annotate" in command for command in asked)
+
+
+def test_a_project_without_addresses_is_not_ready() -> None:
+    assert RELEASE.placeholders(None) == ["project.urls is missing: the index page would lead nowhere"]
 
 
 def test_a_release_without_its_checks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
