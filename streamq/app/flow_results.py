@@ -59,7 +59,8 @@ class FlowResults:
         from streamq.client.flow_waits import Ends  # noqa: PLC0415 - it loads asyncio: only programs that wait do
 
         s, flow = self._s, self._id.local
-        return Ends(s.shard, s.flow_done(flow), calls.state(s, flow), OVER)
+        told = f"flow {self._id} has ended"
+        return Ends(s.shard, s.flow_done(flow), calls.state(s, flow), OVER, told)
 
     def _completed(self, state: str) -> Flow[None]:
         """Raise for any other state."""

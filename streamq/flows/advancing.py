@@ -98,6 +98,12 @@ def advance(
         before = found
 
 
+def is_damaged(error: ServerError) -> bool:
+    """Return whether a key holds something that streamq did not write. Another error is a fault of the script
+    or of the server, which a second call must not hide."""
+    return any(one in str(error) for one in ("WRONGTYPE", "nothing was written"))
+
+
 def cancel_tasks(s: ShardKeys, flow: str, nodes: Sequence[int]) -> Flow[int]:
     """Cancel the tasks of nodes: those that run are asked. Returns how many were cancelled or asked."""
     number = 0
@@ -124,7 +130,10 @@ def _taken(
             return (
                 yield from ask(calls.step(type_keys(s.app, s.shard, guess.type), s, flow, guess.page, rows))
             )
-        except ServerError:  # keys of that type are damaged: it may not be the one that is next
+        except ServerError as error:
+            if not is_damaged(error):
+                raise
+            # A key of that type is damaged: it may not be the one that is next.
             if learn is not None:
                 learn(None)
     return (yield from ask(calls.advance(s, flow, rows)))
