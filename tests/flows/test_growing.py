@@ -10,7 +10,7 @@ from streamq import Expand, FlowFailed, KeyRing, Lane, StreamQ, Unique, get_cont
 from streamq.errors import InvalidArguments, InvalidOption, PayloadError, UsageError
 from streamq.flows.inputs import Failure
 from tests.flows import handlers
-from tests.flows.test_flows import books, ended
+from tests.flows.stage import books, ended
 from tests.running import clean, serving, tending, until, working
 
 
