@@ -84,13 +84,14 @@ def advance(
         cut = [one for one in found.ready if one.cut]
         yield from cancel_tasks(s, flow, [one.number for one in found.ready if one.lost])
         yield from _release(s, flow, [one for one in found.ready if not one.cut and not one.lost], learn)
-        left = False
+        begun = False
         for one in cut:
             if one.grown:
                 yield from grow(s, flow, one.number)
+                begun = True
             else:
-                left = (yield from _cut(s, flow, one.number, pipeline, reads=reads)) or left
-        over = not left and not found.more and len(found.ready) < FLOW_PAGE
+                begun = (yield from _cut(s, flow, one.number, pipeline, reads=reads)) or begun
+        over = not begun and not found.more and len(found.ready) < FLOW_PAGE
         if not waiting and (over or found == before):  # a damaged record never gets further
             if found.awaited:
                 yield from tell_parent(s, flow)
