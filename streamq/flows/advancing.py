@@ -28,6 +28,8 @@ from streamq.payloads.pipeline import SEALED, Pipeline, opened
 from streamq.payloads.stage import About, NoKey
 from streamq.stored import text
 
+RELEASED: Final = 100
+"""Nodes that one call releases."""
 MOST_CHILDREN: Final = 10_000
 """The most children of one map."""
 
@@ -156,7 +158,9 @@ def _release(
         t = type_keys(s.app, s.shard, name)
         if learn is not None and of < 0:
             learn(Guess(name, page_of(of, page)))
-        yield from ask(calls.release(t, s, flow, page_of(of, page), nodes, of, firsts.get(of, 0)))
+        for n in range(0, len(nodes), RELEASED):
+            part = nodes[n : n + RELEASED]
+            yield from ask(calls.release(t, s, flow, page_of(of, page), part, of, firsts.get(of, 0)))
 
 
 def _firsts(s: ShardKeys, flow: str, of: Iterable[int]) -> Flow[dict[int, int]]:

@@ -26,7 +26,7 @@ from streamq.payloads.pipeline import SEALED, opened
 from streamq.payloads.stage import About, NoKey
 from streamq.stored import text
 
-AT_ONCE: Final = 1000
+AT_ONCE: Final = 500
 """Results that one call reads."""
 STATE_NAMES: Final = {
     "w": "waiting", "q": "ready", "r": "released", "c": "completed", "d": "dead", "x": "cancelled",
