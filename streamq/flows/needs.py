@@ -9,6 +9,7 @@ Asks no server.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -57,6 +58,7 @@ def _data(one: Need) -> object:
     return {"e": 1} if isinstance(one, OfFailure) else one
 
 
+@lru_cache(maxsize=512)  # a worker reads it before the call, when it settles, and when the flow goes on
 def read(field: bytes) -> NodeOf:
     """Read the field of an envelope. Raises DecodeError."""
     flow, _, rest = field.decode("utf-8", "replace").partition("/")
