@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from streamq.app.bound_task import Bound as Bound
     from streamq.app.bound_task import Route as Route
     from streamq.app.expand import Expand as Expand
+    from streamq.app.expand import Joined as Joined
     from streamq.app.flow_declaration import Undo as Undo
     from streamq.app.flow_graph import FlowGraph as FlowGraph
     from streamq.app.flow_handle import FlowHandle as FlowHandle
@@ -218,7 +219,7 @@ if TYPE_CHECKING:
 __all__, _named = lazy.names(__name__, {
     "app.app": ("StreamQ",),
     "app.bound_task": ("Bound",),
-    "app.expand": ("Expand",),
+    "app.expand": ("Expand", "Joined"),
     "app.flow_declaration": ("Undo",),
     "app.flow_graph": ("FlowGraph",),
     "app.flow_node": ("Node", "OnError"),

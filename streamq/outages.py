@@ -38,9 +38,13 @@ class Outages:
         except RedisUnavailable as error:
             if self._deadline is None and not self._answered:
                 raise
-            self._error = error
+            self.note(error)
         else:
             self._answered, self._error = True, None
+
+    def note(self, error: RedisUnavailable) -> None:
+        """Take note that the last look found no server."""
+        self._error = error
 
     def check(self, what: str) -> None:
         """Raise ResultTimeout if the last look found no server: it is unknown whether `what`."""

@@ -14,16 +14,24 @@ import argparse
 import asyncio
 import statistics
 import time
-from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple
 
-from streamq import StreamQ
+from streamq import StreamQ, envelope
 from streamq.app.flow_parts import parts as parts_of
 from streamq.app.task_type import TaskType
 from streamq.calls import flows as calls
+from streamq.calls import worker as worker_calls
 from streamq.calls.call import Call
+from streamq.calls.worker import Source
 from streamq.embedded import EmbeddedServer
-from streamq.keys import FLOW_PAGE, shard_keys, type_keys
+from streamq.flows import needs
+from streamq.flows.advancing import RELEASED
+from streamq.keys import FLOW_PAGE, TypeKeys, shard_keys, type_keys
+from streamq.model.effect import NodeResult
+from streamq.model.outcome import Completed, Settlement
+from streamq.transport.sync_transport import SyncTransport
+from streamq.worker.settler import MOST_NODES
 
 STEP = "first"
 
@@ -118,6 +126,60 @@ def scripts_of_step(app: StreamQ, number: int) -> None:
     print(f"store and start a chain of two: {server_us(app, starts):.0f} us")
 
 
+def scripts_of_children(app: StreamQ, rounds: int = 20) -> None:
+    """The largest calls that a worker makes for the children of a map of 10,000. In processor time, as other
+    work on the machine would be counted into each of them."""
+    s, t, transport = shard_keys(app.name, 0), type_keys(app.name, 0, STEP), app.inspector.transport
+    transport.run(worker_calls.groups(t.streams))
+    big = app.flow("map")
+    big.map(_task(app), range(10_000))
+    releases, settles = [], []
+    for n in range(rounds):
+        one = big.start().id.rpartition(":")[2]
+        rows = [f"{child} c" for child in range(1, FLOW_PAGE + 1)]
+        for row in rows:
+            transport.run(Call(None, (s.inbox,), ("ZADD", s.inbox, 1, f"{one} {row}"), int))
+        transport.run(calls.advance(s, one, rows))
+        ready = range(1 + 2 * FLOW_PAGE, 1 + 2 * FLOW_PAGE + RELEASED)  # 400 run at once
+        releases.append(calls.release(t, s, one, "0.2", ready, 0, 1))
+        settles.append(worker_calls.settle(t, s, "bench", n + 1, _ended(transport, t, one)))
+    print(f"settle {MOST_NODES} children: {processor_us(app, settles):.0f} us")
+    print(f"release {RELEASED} children: {processor_us(app, releases):.0f} us")
+
+
+def processor_us(app: StreamQ, some: Sequence[Call[Any]]) -> float:
+    """Microseconds of the server's processor for a call, the mean of some that are sent one after the
+    other."""
+    transport = app.inspector.transport
+
+    def spent() -> float:
+        info = transport.run(Call(None, (), ("INFO", "cpu"), lambda raw: raw.decode()))
+        rows = dict(row.split(":") for row in info.splitlines() if ":" in row)
+        return sum(float(rows[f"used_cpu_{kind}_main_thread"]) for kind in ("sys", "user"))
+
+    transport.run(some[0])
+    before = spent()
+    for one in some[1:]:
+        transport.run(one)
+    return (spent() - before) / (len(some) - 1) * 1e6
+
+
+def _ended(transport: SyncTransport, t: TypeKeys, flow: str) -> list[Settlement]:
+    """Take the children of a flow that were released, as if their handlers had returned."""
+    found: list[Settlement] = []
+    while len(found) < MOST_NODES:
+        sources = [Source(t, letter, MOST_NODES) for letter in "hnl"]
+        _, fetched = transport.run(worker_calls.fetch("bench", MOST_NODES, sources))
+        deliveries = [envelope.decode(t.type, t.shard, entry) for _, entries in fetched for entry in entries]
+        assert deliveries, "no child is ready"
+        for one in deliveries:
+            node = needs.read(one.node)
+            if node.flow == flow:
+                effects = (NodeResult(flow, node.number, 0, expanded=False),)
+                found.append(Settlement(one.place, one.local, Completed(b"1", 3_600_000), True, effects))
+    return found[:MOST_NODES]
+
+
 def _task(app: StreamQ) -> TaskType[..., int, object]:
     return TaskType(app._enqueuer, app.registry.handlers[STEP])
 
@@ -190,6 +252,7 @@ def main() -> None:
     with EmbeddedServer() as server:
         url = args.url or server.url
         scripts(app_at(url))
+        scripts_of_children(app_at(url))
         app = app_at(url)
         app.inspector.transport.run(Call(None, (), ("FLUSHDB",), str))
         asyncio.run(speed(app_at(url), args.chains, args.children, args.rounds))

@@ -7,20 +7,26 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
-from typing import Final, Generic, TypeVar
+from typing import Any, ClassVar, Concatenate, Final, Generic, TypeVar, overload
 
 from streamq.app.batch import checked
 from streamq.app.bound_task import Bound, BoundNode
+from streamq.app.flow_arguments import check_fits
+from streamq.app.task_type import TaskType
 from streamq.errors import InvalidArguments, InvalidOption, PayloadError, UsageError
 from streamq.flows.advancing import MOST_CHILDREN
+from streamq.flows.inputs import Failure
 from streamq.model.delivery import Delivery
 from streamq.model.effect import Continued, Spawned
-from streamq.model.expansion import Child, Expansion
+from streamq.model.expansion import Child, Expansion, Join
+from streamq.model.output import Output
 from streamq.registry.growth import MOST_TYPES
 from streamq.registry.handler import Handler
 from streamq.registry.registry import Registry
 
 R = TypeVar("R")
+J = TypeVar("J")
+T = TypeVar("T")
 
 MOST_SPAWNED: Final = 1_000
 MOST_BYTES: Final = 524_288
@@ -45,6 +51,52 @@ class Expand(Expansion, Generic[R]):
             )
         super().__init__(tuple(_child(call) for call in _calls(listed)))
         _check_types(self.children)
+
+    @overload
+    def then(self: Expand[Joined[T]], call: TaskType[Concatenate[list[T], ...], J, Any]) -> Joined[J]: ...
+    @overload
+    def then(
+        self: Expand[Expand[T]], call: TaskType[Concatenate[list[list[T]], ...], J, Any]
+    ) -> Joined[J]: ...
+    @overload
+    def then(self, call: TaskType[Concatenate[list[R], ...], J, Any]) -> Joined[J]: ...
+    @overload
+    def then(self, call: TaskType[Concatenate[list[R | Failure], ...], J, Any]) -> Joined[J]: ...
+    @overload
+    def then(self, call: Bound[J]) -> Joined[J]: ...
+
+    def then(self, call: TaskType[..., Any, Any] | Bound[Any]) -> Joined[Any]:
+        """Return these children with one that runs when they have completed, and whose result is the output
+        of the node: a task that is called with the list of their results, or a call. Raises InvalidArguments
+        and InvalidOption."""
+        join = _join(call)
+        _check_types([*self.children, join.child])
+        return Joined(self.children, join)
+
+
+class Joined(Expansion, Generic[J]):
+    """What `Expand(…).then(…)` returns: calls, and the one that runs behind them. Of a handler that is
+    annotated `-> Joined[J]`, J being what that one returns."""
+
+    __slots__ = ()
+    JOINS: ClassVar = True
+
+
+def _join(call: TaskType[..., Any, Any] | Bound[Any]) -> Join:
+    if isinstance(call, Bound):
+        [bound] = _calls([call])
+        return Join(_child(bound), "")
+    if not isinstance(call, TaskType):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidArguments(f"then({call!r:.80}): pass a task type, such as total, or total.bind(...)")
+    argument = call.handler.first_argument
+    if argument is None:
+        raise InvalidArguments(
+            f"then(): task type {call.handler.name!r} takes no argument for the list of results: pass "
+            f"then({call.handler.name}.bind())"
+        )
+    results = Output(None, 0, "item", hint=list)
+    check_fits(results, call.handler, argument)
+    return Join(_child(call.bind(results)), argument)
 
 
 def _calls(listed: Iterable[object]) -> list[Bound[object]]:

@@ -5,7 +5,6 @@ Owns these questions about one call. Knows nothing of the flow that the call bec
 
 from __future__ import annotations
 
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -14,6 +13,7 @@ from streamq.app.bound_task import Bound, BoundNode
 from streamq.errors import InvalidArguments
 from streamq.flows.needs import Need, OfFailure, OfMap
 from streamq.model.output import Output
+from streamq.registry import growth
 from streamq.registry.handler import Handler
 
 
@@ -26,9 +26,7 @@ def outputs_of(call: Bound[object]) -> Mapping[str, Output | list[Output]]:
 def result_of(handler: Handler) -> object:
     """Return the type of a node's output; None if it is not known."""
     hint = handler.hint("return")
-    if not handler.expands:
-        return hint
-    return types.GenericAlias(list, typing.get_args(hint) or (Any,))
+    return growth.output_of(hint) if handler.expands else hint
 
 
 def listed(outputs: Mapping[str, Output | list[Output]]) -> list[Output]:

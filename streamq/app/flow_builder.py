@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from streamq.app.flow_parts import Declares, parts
+from streamq.app.flow_parts import Declares, Part, parts
 from streamq.calls import flows as calls
 from streamq.calls import producer as producer_calls
 from streamq.calls.call import Arg
 from streamq.calls.flows import Committed
 from streamq.client.flows import announce, register, reopen
-from streamq.errors import OutcomeUnknown, ServerError
+from streamq.errors import OutcomeUnknown
 from streamq.flow import Flow, ask, share
 from streamq.flows.advancing import Guess, advance
 from streamq.flows.flow_id import FlowId, new_local
@@ -53,6 +54,22 @@ class Child(NamedTuple):
         return {"parent": self.parent, "depth": self.depth}
 
 
+@dataclass(frozen=True, slots=True)
+class _Storing:
+    """One attempt to store and start a flow. local: its id there; about: what is told with its start."""
+
+    registry: Registry
+    s: ShardKeys
+    local: str
+    declared: Declares
+    about: calls.Beginning
+    record: Mapping[str, Arg]
+
+    def parts(self) -> Iterator[Part]:
+        """Return what is stored, in the parts of one call each."""
+        return parts(self.declared, self.about.key, self.record)
+
+
 def start(registry: Registry, declared: Declares, key: str, child: Child | None = None) -> Flow[Built]:
     """Store a flow and start it; return the one that has the key if there is one."""
     if registry.record is None:
@@ -65,11 +82,13 @@ def start(registry: Registry, declared: Declares, key: str, child: Child | None 
         return Built(FlowId(declared.name, shard, before), duplicate=True)
     yield from _registered(registry, declared, shard)
     local = new_local(round(time.time() * 1000)) if child is None else child.local
+    record = {} if child is None else child.record
     for _ in range(_TRIES):
         about = calls.Beginning(key, gone, _number(declared), _letters(declared))
-        done = yield from _at_once(registry, s, local, declared, about, child)
+        storing = _Storing(registry, s, local, declared, about, record)
+        done = yield from _at_once(storing)
         if done is None:
-            done = yield from _in_parts(registry, s, local, declared, about, child)
+            done = yield from _in_parts(storing)
         if done.answer == "started":
             return Built(FlowId(declared.name, shard, local), duplicate=False, last=_last(declared))
         if done.answer == "before":
@@ -81,58 +100,41 @@ def start(registry: Registry, declared: Declares, key: str, child: Child | None 
     )
 
 
-def _at_once(
-    registry: Registry,
-    s: ShardKeys,
-    local: str,
-    declared: Declares,
-    about: calls.Beginning,
-    child: Child | None,
-) -> Flow[Committed | None]:
+def _at_once(one: _Storing) -> Flow[Committed | None]:
     """Store and start a flow in one call; None if it takes several."""
-    first = _first(declared)
-    if (
-        first is None
-        or len(declared.nodes) > FLOW_PAGE
-        or any(node.items is not None for node in declared.nodes)
-    ):
+    nodes, first = one.declared.nodes, _first(one.declared)
+    if first is None or len(nodes) > FLOW_PAGE or any(node.items is not None for node in nodes):
         return None
-    part, *more = parts(declared, about.key, {} if child is None else child.record)
+    part, *more = one.parts()
     if more:
         return None
-    t = type_keys(registry.name, s.shard, first.type)
-    try:
-        call = calls.start(t, s, local, part.page, about, part.record, part.items)
-        done, left = yield from share(call, s.shard)
-    except ServerError:  # keys of that type are damaged: they do not keep the flow from its start
-        return None
+    t = type_keys(one.registry.name, one.s.shard, first.type)
+    call = calls.start(t, one.s, one.local, part.page, one.about, part.record, part.items)
+    done, left = yield from share(call, one.s.shard)
     if done.answer == "closed":
-        yield from reopen(registry.name, s.shard, producer_calls.is_closed(s))
+        yield from _reopened(one)
     if left is not None and (left.ready or left.more):
-        yield from advance(s, local, pipeline=registry.pipeline)
+        yield from advance(one.s, one.local, pipeline=one.registry.pipeline)
     return done
 
 
-def _in_parts(
-    registry: Registry,
-    s: ShardKeys,
-    local: str,
-    declared: Declares,
-    about: calls.Beginning,
-    child: Child | None,
-) -> Flow[Committed]:
+def _in_parts(one: _Storing) -> Flow[Committed]:
     """Store a flow part by part, then start it."""
+    s, local = one.s, one.local
     pages: dict[str, None] = {}
-    for part in parts(declared, about.key, {} if child is None else child.record):
-        call = calls.build_part(s, local, part.page, part.record, part.items, running=False)
-        yield from ask(call)
+    for part in one.parts():
+        yield from ask(calls.build_part(s, local, part.page, part.record, part.items, running=False))
         pages[s.flow_items(local, part.page)] = None
-    done = yield from ask(calls.commit(s, local, *about[:3], list(pages), about.letters))
+    done = yield from ask(calls.commit(s, local, *one.about[:3], list(pages), one.about.letters))
     if done.answer == "closed":
-        yield from reopen(registry.name, s.shard, producer_calls.is_closed(s))
+        yield from _reopened(one)
     if done.answer == "started":
-        yield from advance(s, local, pipeline=registry.pipeline, guess=_first(declared))
+        yield from advance(s, local, pipeline=one.registry.pipeline, guess=_first(one.declared))
     return done
+
+
+def _reopened(one: _Storing) -> Flow[None]:
+    yield from reopen(one.registry.name, one.s.shard, producer_calls.is_closed(one.s))
 
 
 def _holder(s: ShardKeys, key: str) -> Flow[tuple[str, str]]:

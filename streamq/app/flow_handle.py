@@ -14,7 +14,7 @@ from streamq.app.enqueuer import Enqueuer
 from streamq.app.flow_results import FlowResults, pages
 from streamq.blocking import refuse
 from streamq.client.signals import checked_name, sealed_value
-from streamq.errors import InvalidOption, RedisUnavailable, ResultTimeout, UnknownFlow, UsageError
+from streamq.errors import InvalidOption, UnknownFlow, UsageError
 from streamq.flow import Flow
 from streamq.flows import actions, reading
 from streamq.flows.flow_id import FlowId
@@ -134,10 +134,7 @@ class FlowHandle:
 
         deadline, results = _deadline(timeout), self._results
         wanted = self._named(node, returns)
-        try:
-            state = self._enqueuer.wait(lambda waiting: wait_until_over(waiting, results.ends, deadline))
-        except RedisUnavailable as error:
-            raise self._unreached(deadline, error) from None
+        state = self._enqueuer.wait(lambda waiting: wait_until_over(waiting, results.ends, deadline))
         return self._enqueuer.drive(results.result(wanted, state))
 
     @overload
@@ -153,10 +150,7 @@ class FlowHandle:
 
         deadline, results, waiting = _deadline(timeout), self._results, self._enqueuer.waiting
         wanted = self._named(node, returns)
-        try:
-            state = await wait_until_over(waiting, results.ends, deadline)
-        except RedisUnavailable as error:
-            raise self._unreached(deadline, error) from None
+        state = await wait_until_over(waiting, results.ends, deadline)
         return await read(waiting, self._id.shard, results.result(wanted, state))
 
     def results(self, node: str) -> Iterator[Any]:
@@ -245,11 +239,6 @@ class FlowHandle:
         if graph is None or getattr(graph, "name", None) != self._id.name:
             raise InvalidOption(f"returns={returns!r:.80} is not the output of a node of flow {self._id}")
         return str(graph.node_of(returns))
-
-    def _unreached(self, deadline: float | None, error: RedisUnavailable) -> Exception:
-        if deadline is None:
-            return error
-        return ResultTimeout(f"it is unknown whether flow {self._id} has ended: {error}")
 
 
 def _deadline(timeout: Duration | None) -> float | None:

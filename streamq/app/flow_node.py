@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Generic, Literal, Protocol, TypeVar, cast, overload
 
 from streamq.app.bound_task import Bound
-from streamq.app.expand import Expand
+from streamq.app.expand import Expand, Joined
 from streamq.flows.inputs import Failure
 from streamq.model.output import Output
 
@@ -39,6 +39,12 @@ class _OutputOf:
     """The attribute `output` of a node."""
 
     @overload
+    def __get__(self, node: Node[Joined[T]], owner: object) -> T: ...
+    @overload
+    def __get__(self, node: Node[list[Joined[T]]], owner: object) -> list[T]: ...
+    @overload
+    def __get__(self, node: Node[Expand[Joined[T]]], owner: object) -> list[T]: ...
+    @overload
     def __get__(self, node: Node[Expand[Expand[T]]], owner: object) -> list[list[T]]: ...
     @overload
     def __get__(self, node: Node[Expand[T]], owner: object) -> list[T]: ...
@@ -54,6 +60,8 @@ class _OutputOf:
 class _OutcomeOf:
     """The attribute `outcome` of a node."""
 
+    @overload
+    def __get__(self, node: Node[Joined[T]], owner: object) -> T | Failure: ...
     @overload
     def __get__(self, node: Node[Expand[T]], owner: object) -> list[T | Failure]: ...
     @overload
@@ -77,7 +85,7 @@ class Node(Output, Generic[R_co]):
 
     output: _OutputOf = _OutputOf()
     """What the node returns, as an argument for the `bind` of another node's call; of a handler that returns
-    Expand the list of its children's results."""
+    Expand the list of its children's results, of one that returns Joined that of the call that joins them."""
     outcome: _OutcomeOf = _OutcomeOf()
     """The same, or a Failure where the node failed: for one with on_error="continue"."""
 

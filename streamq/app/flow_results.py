@@ -48,7 +48,8 @@ class FlowResults:
         found: dict[str, object] = {}
         for name, node_ in wanted.items():
             handler = self._registry.handlers.get(node_.type)
-            one = _of_children(node_) if handler is not None and handler.expands else node_
+            listed = handler is not None and handler.expands and not handler.joins
+            one = _of_children(node_) if listed else node_
             values = yield from self.read(name, one)
             found[name] = values if one.kind == "map" else values[0]
         return found if len(found) != 1 else found.popitem()[1]
@@ -59,7 +60,8 @@ class FlowResults:
         from streamq.client.flow_waits import Ends  # noqa: PLC0415 - it loads asyncio: only programs that wait do
 
         s, flow = self._s, self._id.local
-        return Ends(s.shard, s.flow_done(flow), calls.state(s, flow), OVER)
+        told = f"flow {self._id} has ended"
+        return Ends(s.shard, s.flow_done(flow), calls.state(s, flow), OVER, told)
 
     def _completed(self, state: str) -> Flow[None]:
         """Raise for any other state."""
@@ -119,7 +121,9 @@ class FlowResults:
         one = yield from self._named(node)
         if one.kind != "map" and not one.children:
             raise UsageError(f"node {node!r} is not a map, so it has no children: call result(node={node!r})")
-        return _of_children(one)
+        found, handler = _of_children(one), self._registry.handlers.get(one.type)
+        joined = handler is not None and handler.joins and one.kind != "map"
+        return found._replace(numbers=found.numbers[:-1]) if joined else found
 
     def read(self, node: str, one: Named) -> Flow[list[object]]:
         """Return the results of a node, or of children of it. Raises ResultUnavailable."""

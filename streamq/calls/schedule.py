@@ -10,7 +10,6 @@ from streamq.keys import SCHEDULES, ShardKeys, TypeKeys
 from streamq.locks import throttle_name
 from streamq.model.reply import Note
 from streamq.model.task import NAME_PATTERN
-from streamq.options.schedule import Overlap
 from streamq.schedules.definition import Definition
 from streamq.schedules.plan import Move
 
@@ -19,6 +18,9 @@ AGAIN_MS: Final = 1000
 """Ms after which it is looked again whether the run has ended that another waits for."""
 
 Mode = Literal["tick", "waiting", "now"]
+Beside = Literal["skip", "allow", "queue_one", "replace", "end_first"]
+"""What becomes of a run while the one before has not ended. replace: it is made and the other asked to end;
+end_first: the other is asked to end, and it waits for that."""
 
 
 class Row(NamedTuple):
@@ -156,7 +158,7 @@ def tick(
     revision: int,
     score: str,
     move: Move,
-    overlap: Overlap,
+    overlap: Beside,
     definition: Definition,
 ) -> Call[Ticked]:
     """Make a run, or skip it; nothing where the schedule is not as it was seen."""

@@ -17,6 +17,7 @@ from streamq.calls.call import Call
 from streamq.client.waiting import GRACE, Waiting
 from streamq.errors import RedisUnavailable
 from streamq.flow import Flow, adrive_by
+from streamq.outages import Outages
 
 R = TypeVar("R")
 
@@ -26,29 +27,31 @@ FIRST_PAUSE: Final = 0.25
 
 class Ends(NamedTuple):
     """How to see that a flow has ended. look: reads its state, '' if there is none. over: the states in which
-    it has."""
+    it has. told: what is unknown where no server answers."""
 
     shard: int
     channel: str
     look: Call[str]
     over: Container[str]
+    told: str
 
 
 async def wait_until_over(waiting: Waiting, ends: Ends, deadline: float | None) -> str:
-    """Wait until a flow has ended, or until the deadline (monotonic); return its state then. An outage ends
-    no wait before the deadline; without one, a server that is unreachable at the first look is waited for as
-    long as in any call.
+    """Wait until a flow has ended, or until the deadline (monotonic); return its state then. Outages are
+    borne as `Outages` says.
 
-    Raises RedisErrors; RedisUnavailable if the state is unknown at the deadline.
+    Raises RedisErrors; ResultTimeout if the state is unknown at the deadline.
     """
-    wait = _Wait(waiting, ends, deadline)
+    outages = Outages(deadline)
+    wait = _Wait(waiting, ends, deadline, outages)
     try:
         async with asyncio.timeout(None if deadline is None else wait.left() + GRACE):
-            return await wait.run()
+            await wait.run()
     except TimeoutError:
         if not wait.state:
-            raise RedisUnavailable("the server does not answer in time") from None
-        return wait.state
+            outages.note(RedisUnavailable("the server does not answer in time"))
+    outages.check(ends.told)
+    return wait.state
 
 
 async def read(waiting: Waiting, shard: int, flow: Flow[R]) -> R:
@@ -59,8 +62,9 @@ async def read(waiting: Waiting, shard: int, flow: Flow[R]) -> R:
 class _Wait:
     """One wait. state: that of the flow at the last look; '' before it."""
 
-    def __init__(self, waiting: Waiting, ends: Ends, deadline: float | None) -> None:
+    def __init__(self, waiting: Waiting, ends: Ends, deadline: float | None, outages: Outages) -> None:
         self._waiting, self._ends, self._deadline = waiting, ends, deadline
+        self._outages = outages
         self.state = ""
 
     def left(self) -> float:
@@ -69,24 +73,20 @@ class _Wait:
             return self._waiting.pause
         return max(0.0, self._deadline - time.monotonic())
 
-    async def run(self) -> str:
-        """Look until the flow has ended or the time is over; return its last state. The first look comes when
-        the channel is subscribed: few flows have ended before."""
+    async def run(self) -> None:
+        """Look until the flow has ended or the time is over. The first look comes when the channel is
+        subscribed: few flows have ended before."""
         listener = self._waiting.listener
         waiter = listener.join(self._ends.channel)
         try:
             for looks in itertools.count():
                 await waiter.wait(min(self.left(), self._pause(looks)))
-                try:
+                with self._outages.borne():
                     await self._look()
-                except RedisUnavailable:
-                    if not looks or self.left() <= 0:
-                        raise
                 if self.state in self._ends.over or self.left() <= 0:
                     break
         finally:
             listener.leave(waiter)
-        return self.state
 
     def _pause(self, looks: int) -> float:
         longest = self._waiting.pause_after(looks)
@@ -95,5 +95,6 @@ class _Wait:
         return min(longest, FIRST_PAUSE * 2.0 ** min(looks, 10))
 
     async def _look(self) -> None:
-        patience = None if self._deadline is None else self.left()
-        [self.state] = await self._waiting.ask_untimed(self._ends.shard, [self._ends.look], patience)
+        [self.state] = await self._waiting.ask_untimed(
+            self._ends.shard, [self._ends.look], self._outages.patience
+        )

@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 from streamq.calls import producer as producer_calls
 from streamq.calls import schedule as schedule_calls
-from streamq.calls.schedule import DueRow, Mode, Ticked
+from streamq.calls.schedule import Beside, DueRow, Mode, Ticked
 from streamq.control.schedule_rows import Found, reckoned, upgrade, write
 from streamq.flow import Flow, ask
 from streamq.keys import ShardKeys, TypeKeys, type_keys
 from streamq.model.task import NAME_PATTERN, TaskId
-from streamq.options.schedule import Overlap
 from streamq.schedules import plan, registration
+from streamq.schedules.definition import Definition
 from streamq.schedules.plan import Move
 from streamq.schedules.state import State
 
@@ -38,34 +38,48 @@ def take(shard: ShardKeys, row: DueRow, now_ms: int) -> Flow[Taken | None]:
     found, known = reckoned(one)
     if row.waiting:
         # The run that waited for the end of the one before; it is looked at again while that has not come.
-        return (yield from _tick(row, one, Move(found.waiting, 0, found.last, None, None), "queue_one"))
-    move = plan.step(known.schedule, name, found, now_ms)
-    if move is None:
+        beside: Beside = "end_first" if known.schedule.overlap == "cancel" else "queue_one"
+        move = Move(found.waiting, 0, found.last, None, None)
+    elif (due := plan.step(known.schedule, name, found, now_ms)) is None:
         yield from write(one, registration.as_it_is(name, found, known))
         return None
+    else:
+        beside, move = _beside(known), due
+    taken = yield from _tick(row, one, move, beside)
+    if taken is not None and _ends_last(beside, taken.ticked):
+        yield from _cancel_last(shard, found)
+    return taken
+
+
+def _beside(known: Definition) -> Beside:
     overlap = known.schedule.overlap
-    if overlap == "cancel":
-        overlap = "queue_one" if known.has_key else "allow"  # its key is free when the other has ended
-        if move.run is not None:
-            yield from _cancel_last(shard, found)
-    return (yield from _tick(row, one, move, overlap))
+    if overlap != "cancel":
+        return overlap
+    return "end_first" if known.has_key else "replace"  # its key is free when the other has ended
+
+
+def _ends_last(beside: Beside, ticked: Ticked) -> bool:
+    """Whether the run before is to end. Known when the step is taken: where another process was faster, or
+    the run is refused, none takes its place."""
+    return beside in ("replace", "end_first") and (
+        ticked.outcome in ("made", "waiting") or ticked[:2] == ("skipped", "overlap")
+    )
 
 
 def _cancel_last(shard: ShardKeys, found: State) -> Flow[None]:
-    """End the run before. Twice is harmless: it is named by its id."""
+    """End the run before at once: the step has only left the request. Twice is harmless: it is named by its
+    id."""
     if found.run and found.run_type:
         task = TaskId(found.run_type, shard.shard, found.run)
         keys = type_keys(shard.app, shard.shard, found.run_type)
         yield from ask(producer_calls.cancel(keys, shard, task))
 
 
-def _tick(row: DueRow, one: Found, move: Move, overlap: Overlap) -> Flow[Taken | None]:
+def _tick(row: DueRow, one: Found, move: Move, beside: Beside) -> Flow[Taken | None]:
     found, known = reckoned(one)
     keys = type_keys(one.keys.app, one.keys.shard, known.type)
     mode: Mode = "waiting" if row.waiting else "tick"
-    call = schedule_calls.tick(
-        keys, one.keys, mode, one.name, found.revision, row.score, move, overlap, known
-    )
+    call = schedule_calls.tick(keys, one.keys, mode, one.name, found.revision, row.score, move, beside, known)
     ticked = yield from ask(call)
     if ticked.outcome == "rich":
         yield from upgrade(one.keys.app, one)
@@ -73,5 +87,5 @@ def _tick(row: DueRow, one: Found, move: Move, overlap: Overlap) -> Flow[Taken |
         upgraded = Found(one.keys, again._replace(due=row.row.due))
         if reckoned(upgraded)[1] == known:
             return None
-        return (yield from _tick(row._replace(row=upgraded.row), upgraded, move, overlap))
+        return (yield from _tick(row._replace(row=upgraded.row), upgraded, move, beside))
     return None if ticked.outcome == "lost" else Taken(keys, move, ticked)

@@ -28,6 +28,8 @@ from streamq.payloads.pipeline import SEALED, Pipeline, opened
 from streamq.payloads.stage import About, NoKey
 from streamq.stored import text
 
+RELEASED: Final = 100
+"""Nodes that one call releases."""
 MOST_CHILDREN: Final = 10_000
 """The most children of one map."""
 
@@ -84,18 +86,25 @@ def advance(
         cut = [one for one in found.ready if one.cut]
         yield from cancel_tasks(s, flow, [one.number for one in found.ready if one.lost])
         yield from _release(s, flow, [one for one in found.ready if not one.cut and not one.lost], learn)
-        left = False
+        begun = False
         for one in cut:
             if one.grown:
                 yield from grow(s, flow, one.number)
+                begun = True
             else:
-                left = (yield from _cut(s, flow, one.number, pipeline, reads=reads)) or left
-        over = not left and not found.more and len(found.ready) < FLOW_PAGE
+                begun = (yield from _cut(s, flow, one.number, pipeline, reads=reads)) or begun
+        over = not begun and not found.more and len(found.ready) < FLOW_PAGE
         if not waiting and (over or found == before):  # a damaged record never gets further
             if found.awaited:
                 yield from tell_parent(s, flow)
             return found.state
         before = found
+
+
+def is_damaged(error: ServerError) -> bool:
+    """Return whether a key holds something that streamq did not write. Another error is a fault of the script
+    or of the server, which a second call must not hide."""
+    return any(one in str(error) for one in ("WRONGTYPE", "nothing was written"))
 
 
 def cancel_tasks(s: ShardKeys, flow: str, nodes: Sequence[int]) -> Flow[int]:
@@ -124,7 +133,10 @@ def _taken(
             return (
                 yield from ask(calls.step(type_keys(s.app, s.shard, guess.type), s, flow, guess.page, rows))
             )
-        except ServerError:  # keys of that type are damaged: it may not be the one that is next
+        except ServerError as error:
+            if not is_damaged(error):
+                raise
+            # A key of that type is damaged: it may not be the one that is next.
             if learn is not None:
                 learn(None)
     return (yield from ask(calls.advance(s, flow, rows)))
@@ -146,7 +158,9 @@ def _release(
         t = type_keys(s.app, s.shard, name)
         if learn is not None and of < 0:
             learn(Guess(name, page_of(of, page)))
-        yield from ask(calls.release(t, s, flow, page_of(of, page), nodes, of, firsts.get(of, 0)))
+        for n in range(0, len(nodes), RELEASED):
+            part = nodes[n : n + RELEASED]
+            yield from ask(calls.release(t, s, flow, page_of(of, page), part, of, firsts.get(of, 0)))
 
 
 def _firsts(s: ShardKeys, flow: str, of: Iterable[int]) -> Flow[dict[int, int]]:

@@ -16,6 +16,8 @@ from streamq.calls.call import Arg
 from streamq.calls.flows import Item
 from streamq.errors import DecodeError
 from streamq.flow import Flow, ask
+from streamq.flows import needs
+from streamq.flows.needs import OfMap
 from streamq.keys import FLOW_PAGE, ShardKeys
 from streamq.registry import growth
 
@@ -33,14 +35,17 @@ def grow(s: ShardKeys, flow: str, node: int) -> Flow[None]:
     """Make the children that a node's handler has returned; fail the flow if they cannot be read."""
     stored = yield from ask(calls.children(s, flow, node))
     try:
-        children = growth.read(stored or b"")
+        children, join, argument = growth.read(stored or b"")
     except DecodeError:
         yield from ask(calls.mark(s, flow, "fail", node))
         return
     kinds = list(dict.fromkeys((one.type, one.letter) for one in children))
     each = bytes(FIRST_KIND + kinds.index((one.type, one.letter)) for one in children)
-    record: dict[str, Arg] = {f"kt{node}": orjson.dumps(kinds), f"kc{node}": each}
-    yield from numbered(s, flow, node, [one.values for one in children], record)
+    record: dict[str, Arg] = {f"kt{node}": orjson.dumps(kinds), f"kc{node}": each, f"kj{node}": int(join)}
+    items = [one.values for one in children]
+    if argument:
+        items[-1][2] = needs.written({argument: OfMap(node, len(items) - 1)}).encode()
+    yield from numbered(s, flow, node, items, record)
 
 
 def numbered(

@@ -26,7 +26,7 @@ from streamq.payloads.pipeline import SEALED, opened
 from streamq.payloads.stage import About, NoKey
 from streamq.stored import text
 
-AT_ONCE: Final = 1000
+AT_ONCE: Final = 500
 """Results that one call reads."""
 STATE_NAMES: Final = {
     "w": "waiting", "q": "ready", "r": "released", "c": "completed", "d": "dead", "x": "cancelled",
@@ -116,7 +116,7 @@ def _numbers(need: Need, ranges: Mapping[int, tuple[int, int]]) -> Iterable[int]
         return ()
     if isinstance(need, OfMap):
         first, count = ranges.get(need.node, (0, 0))
-        return range(first, first + count)
+        return range(first, first + (count if need.first is None else min(need.first, count)))
     return need if isinstance(need, list) else [need]
 
 
@@ -169,9 +169,10 @@ def completed(s: ShardKeys, flow: str, node: int) -> Flow[bytes | None]:
 
 def _of_others(s: ShardKeys, flow: str, number: int, most: int) -> Flow[bytes]:
     """Return the result of a node that has none of its own: those of the children that its handler has
-    returned, that of the node that won a race; of a timer none."""
+    returned, or of the one that joins them; that of the node that won a race; of a timer none."""
     ranges = yield from maps(s, flow)
-    [raw, won] = yield from ask(calls.record(s, flow, [f"n{number}", f"won{number}"]))
+    fields = [f"n{number}", f"won{number}", f"kj{number}"]
+    [raw, won, join] = yield from ask(calls.record(s, flow, fields))
     if raw is not None and b'"sleep"' in raw:
         return b"null"
     if won is not None and is_number(text(won)) and int(text(won)) < number:
@@ -180,6 +181,8 @@ def _of_others(s: ShardKeys, flow: str, number: int, most: int) -> Flow[bytes]:
         raise DecodeError(f"node {number} of the flow has no result: its result is gone")
     first, count = ranges[number]
     children = range(first, first + count)
+    if join == b"1" and children:
+        return (yield from read_results(s, flow, children[-1:], ranges, most))[children[-1]]
     results = yield from read_results(s, flow, children, ranges, most)
     return b"[" + b",".join(results[one] for one in children) + b"]"
 

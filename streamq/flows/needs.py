@@ -1,14 +1,15 @@
 """What a node needs of others: the form in which its task names them, and how their results become arguments.
 
 Owns the field `y` of an envelope: the flow's local id, /, the node's number, and if it needs anything / and a
-JSON object: by argument the number of a node, a list of numbers, {"m": number} for the results of a map, or
-{"e": 1} for the failure of the flow.
+JSON object: by argument the number of a node, a list of numbers, {"m": number} for the results of a map (with
+"n": of so many of its children), or {"e": 1} for the failure of the flow.
 Asks no server.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -20,9 +21,10 @@ MOST_BYTES: Final = 8_388_608
 
 
 class OfMap(NamedTuple):
-    """The results of all children of a map, in order."""
+    """The results of the children of a map, in order. first: of so many of them; None for all."""
 
     node: int
+    first: int | None = None
 
 
 class OfFailure(NamedTuple):
@@ -52,10 +54,11 @@ def written(needs: Needs) -> str:
 
 def _data(one: Need) -> object:
     if isinstance(one, OfMap):
-        return {"m": one.node}
+        return {"m": one.node} if one.first is None else {"m": one.node, "n": one.first}
     return {"e": 1} if isinstance(one, OfFailure) else one
 
 
+@lru_cache(maxsize=512)  # a worker reads it before the call, when it settles, and when the flow goes on
 def read(field: bytes) -> NodeOf:
     """Read the field of an envelope. Raises DecodeError."""
     flow, _, rest = field.decode("utf-8", "replace").partition("/")
@@ -69,8 +72,12 @@ def read(field: bytes) -> NodeOf:
 
 def _need(data: Any) -> Need:
     if isinstance(data, dict):
-        return OfFailure() if "e" in data else OfMap(int(data["m"]))
+        return OfFailure() if "e" in data else OfMap(int(data["m"]), _first(data))
     return [int(one) for one in data] if isinstance(data, list) else int(data)
+
+
+def _first(data: Any) -> int | None:
+    return int(data["n"]) if "n" in data else None
 
 
 def spliced(payload: bytes, arguments: Mapping[str, bytes]) -> bytes:

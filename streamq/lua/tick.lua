@@ -8,10 +8,13 @@
 -- type's policy asks for it.
 -- `mode`: tick; waiting, for a run that waits for the end of the one before; now, for a run beside the others.
 -- `run` is the time of the run, '' where all is skipped; `upto` the latest time that is dealt with; `following`
--- and `due` are '' where nothing does; `missed` is how many times are skipped. `overlap`: skip, allow, queue_one.
+-- and `due` are '' where nothing does; `missed` is how many times are skipped. `overlap`: skip, allow, queue_one;
+-- replace, where the run before is asked to end if this one is made, or end_first, if it is made or waits for that. The
+-- request stands in this script, or a run could be cancelled of which no next one is made; the caller's `cancel` makes
+-- it quick, and ends one that has not started.
 -- Not `allow-oom`: a full server makes no runs, which are late then.
 -- USES clock in_stream ring rules_kept scheduled
--- KEYS schedules schedules_due types policy rate counters index schedule high normal low suspect expiring rules
+-- KEYS schedules schedules_due types policy rate counters index schedule high normal low suspect expiring rules cancels
 -- ARGV mode name revision score run upto following due missed overlap again_ms task_type letter joins wake fields...
 -- Returns {made, local id}, {skipped, reason}, {waiting, ''}, {lost, ''} where another was here before, or {rich, ''}
 local state_of, member = name .. ':state', mode == 'waiting' and name .. ':waiting' or name
@@ -158,13 +161,16 @@ end
 --rich   return id
 --rich end
 
+local replaces = overlap == 'replace' or overlap == 'end_first'
+local ending = replaces and lives() and state.run
+if ending then redis.call('HEXISTS', cancels, ending) end  -- a damaged key must fail before anything is written
 local outcome, reason, id, holder = 'made', nil, '', nil
 if run == '' then
   outcome, reason = 'skipped', 'misfire'
 elseif mode == 'tick' and tonumber(run) <= (tonumber(state.last) or 0) then
   outcome, reason = 'skipped', 'past'  -- the clock was set back: this time has been
-elseif overlap ~= 'allow' and lives() then
-  if overlap == 'queue_one' and (mode == 'waiting' or not state.waiting) then
+elseif overlap ~= 'allow' and overlap ~= 'replace' and lives() then
+  if overlap ~= 'skip' and (mode == 'waiting' or not state.waiting) then
     outcome = 'waiting'
   else
     outcome, reason = 'skipped', 'overlap'
@@ -174,6 +180,7 @@ else
   if not id then outcome = 'skipped' end
 end
 
+if ending and (outcome ~= 'skipped' or reason == 'overlap') then redis.call('HSET', cancels, ending, '1') end
 if outcome == 'made' then
   state.run, state.run_type, state.ran, state.at = id, task_type, tonumber(run), now
   state.runs = (tonumber(state.runs) or 0) + 1

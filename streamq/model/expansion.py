@@ -17,13 +17,22 @@ class Child(NamedTuple):
     task: NewTask
 
 
+class Join(NamedTuple):
+    """The child that runs behind the others. argument: which the list of their results is; '' for none."""
+
+    child: Child
+    argument: str
+
+
 class Expansion:
-    """What a handler returns instead of a result: its children, whose results are the result."""
+    """What a handler returns instead of a result: its children, whose results are the result; or the one that
+    joins them, whose result is."""
 
-    __slots__ = ("children",)
+    __slots__ = ("children", "join")
 
-    def __init__(self, children: tuple[Child, ...]) -> None:
+    def __init__(self, children: tuple[Child, ...], join: Join | None = None) -> None:
         self.children: tuple[Child, ...] = children
+        self.join: Join | None = join
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {len(self.children)} calls>"

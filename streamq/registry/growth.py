@@ -19,7 +19,7 @@ from streamq.convert.compile import result as compile_result
 from streamq.convert.converter import Converter, EncodeError
 from streamq.errors import DecodeError
 from streamq.features import FLOWS, needing
-from streamq.model.expansion import Child, Expansion
+from streamq.model.expansion import Child, Expansion, Join
 from streamq.model.task import LETTER, NAME_PATTERN, NewTask
 from streamq.running_context import in_flow
 
@@ -33,6 +33,15 @@ class Grown(NamedTuple):
     type: str
     letter: str
     values: list[bytes]
+
+
+class Growth(NamedTuple):
+    """The children of a node. join: whether the last of them runs behind the others. argument: which of its
+    arguments the list of their results is; '' for none."""
+
+    children: list[Grown]
+    join: bool
+    argument: str
 
 
 def values_of(task: NewTask, payload: bytes, tail: str = "") -> list[bytes | str | int]:
@@ -50,9 +59,14 @@ def values_of(task: NewTask, payload: bytes, tail: str = "") -> list[bytes | str
     return values
 
 
-def data_of(children: Sequence[Child]) -> list[object]:
+def data_of(children: Sequence[Child], join: Join | None = None) -> object:
     """Return children as JSON data."""
-    return [[one.type, *map(_data, values_of(one.task, one.task.payload))] for one in children]
+    rows = [_row(one) for one in children]
+    return rows if join is None else {"c": rows, "j": _row(join.child), "a": join.argument}
+
+
+def _row(one: Child) -> list[object]:
+    return [one.type, *map(_data, values_of(one.task, one.task.payload))]
 
 
 def _data(value: bytes | str | int) -> object:
@@ -69,11 +83,15 @@ def written(children: Sequence[Child]) -> bytes:
     return orjson.dumps(data_of(children))
 
 
-def read(stored: bytes) -> list[Grown]:
+def read(stored: bytes) -> Growth:
     """Return the children that were stored. Raises DecodeError."""
     try:
-        return [_grown(row) for row in orjson.loads(stored)]
-    except (ValueError, TypeError, IndexError, AttributeError):
+        data = orjson.loads(stored)
+        if isinstance(data, dict):
+            rows = [*data["c"], data["j"]]
+            return Growth([_grown(row) for row in rows], join=True, argument=str(data["a"]))
+        return Growth([_grown(row) for row in data], join=False, argument="")
+    except (ValueError, TypeError, LookupError, AttributeError):
         raise DecodeError("the children that a node has returned are damaged") from None
 
 
@@ -97,10 +115,21 @@ def expands(hint: object) -> bool:
     return isinstance(kind, type) and issubclass(kind, Expansion)
 
 
+def joins(hint: object) -> bool:
+    """Return whether it returns children with one that joins them."""
+    kind = typing.get_origin(hint) or hint
+    return expands(hint) and getattr(kind, "JOINS", False) is True
+
+
+def output_of(hint: object) -> object:
+    """Return the type of the node's output."""
+    [part] = typing.get_args(hint) or (Any,)
+    return part if joins(hint) else types.GenericAlias(list, (part,))
+
+
 def converter(hint: object) -> Converter:
-    """Return the converter for such a result. What is read of it is the list of the children's results."""
-    parts = typing.get_args(hint)
-    results = compile_result(types.GenericAlias(list, parts or (Any,)))
+    """Return the converter for such a result. What is read of it is the node's output."""
+    results, joined = compile_result(output_of(hint)), joins(hint)
 
     def encode(value: object) -> object:
         if not isinstance(value, Expansion):
@@ -110,6 +139,9 @@ def converter(hint: object) -> Converter:
                 "the task is no node of a flow: nothing waits for its children. Add it to one, wf.add(...)",
                 wrong_type=True,
             )
-        return data_of(value.children)
+        if joined != (value.join is not None):
+            told = "-> Joined[...]" if value.join is not None else "-> Expand[...], or call then(...) on it"
+            raise EncodeError(f"it is a {type(value).__name__}: annotate the handler {told}", wrong_type=True)
+        return data_of(value.children, value.join)
 
     return Converter("Expand", encode, results.read)

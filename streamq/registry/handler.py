@@ -261,6 +261,13 @@ class Handler(AppParts):
 
         return growth.expands(self.hint("return"))
 
+    @cached_property
+    def joins(self) -> bool:
+        """Whether one of these children joins the others: it is annotated `-> Joined[...]`."""
+        from streamq.registry import growth  # noqa: PLC0415 - as above
+
+        return growth.joins(self.hint("return"))
+
     def decode_result(self, raw: bytes, version: int | None = None) -> object:
         """Return the return value. version: of the code that stored it; None for this one's. Raises
         DecodeError if it does not match the annotation."""

@@ -17,7 +17,7 @@ from streamq.calls import worker as worker_calls
 from streamq.calls.call import Call
 from streamq.errors import RedisError, RedisUnavailable
 from streamq.keys import shard_keys, type_keys
-from streamq.model.effect import Continued, Follow
+from streamq.model.effect import Continued, Follow, NodeResult
 from streamq.model.outcome import Outcome, Settlement
 from streamq.telemetry import logs
 from streamq.telemetry.counters import Counters
@@ -32,6 +32,8 @@ from streamq.worker.in_flight import Held, InFlight, TypeShard
 from streamq.worker.server_epochs import ServerEpochs
 
 BATCH: Final = 200
+MOST_NODES: Final = 100
+"""The most outcomes in one call, and nodes of flows among them: the end of a node costs the server more."""
 MOST_FOLLOW_UPS, MOST_BYTES = 100, 524_288
 """The most follow-ups, and bytes of these, in one call, unless a single attempt has more."""
 _new: Final = tuple.__new__
@@ -230,8 +232,8 @@ class _Lane:
 
 def _size(waiting: list[Ended]) -> int:
     """Return how many outcomes go into the next call: fewer if they have follow-ups, which are tasks to write
-    as well."""
-    number = size = 0
+    as well, or are nodes of flows."""
+    number = size = nodes = 0
     for n, (held, _) in enumerate(waiting[:BATCH]):
         for effect in held.effects:
             if isinstance(effect, Follow):
@@ -239,7 +241,8 @@ def _size(waiting: list[Ended]) -> int:
                 size += sum(len(one.task.payload) for one in effect.tasks)
             elif isinstance(effect, Continued):
                 size += len(effect.task.payload)
-        if n > 0 and (number > MOST_FOLLOW_UPS or size > MOST_BYTES):
+            nodes += isinstance(effect, NodeResult)
+        if n > 0 and (number > MOST_FOLLOW_UPS or size > MOST_BYTES or nodes > MOST_NODES):
             return n
     return BATCH
 

@@ -41,6 +41,7 @@ CHANGES: Final[dict[str, tuple[tuple[str, str, str], ...]]] = {
     "stop": (
         ("cancel", "redis.call('HSET', cancels, id, '1')\n", ""),
         ("cancel", "redis.call('PUBLISH', control, 'cancel ' .. task_id)\n", ""),
+        ("tick", "redis.call('HSET', cancels, ending, '1')", "local _ = ending"),
     ),
     # What completed first is undone first; who waits for a node does not wait for its children; a timer is
     # over at once.

@@ -26,7 +26,7 @@ from tests.dashboard.shop import HOSTILE, TRUSTED
 from tests.dashboard.test_actions import do, followed
 from tests.dashboard.test_operator_pages import text
 from tests.dashboard.test_pages import client
-from tests.flows.test_flows import Diamond, over
+from tests.flows.stage import Diamond, over
 from tests.running import serving, until
 
 

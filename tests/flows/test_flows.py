@@ -4,88 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from tenacity import wait_none
 
-from streamq import FlowCancelled, FlowFailed, FlowGraph, FlowHandle, Lane, StreamQ, get_context
-from streamq.calls.call import Call
-from streamq.embedded import EmbeddedServer
+from streamq import FlowCancelled, FlowFailed, FlowHandle, Lane, StreamQ, get_context
 from streamq.errors import (
-    InvalidArguments,
-    InvalidOption,
-    PayloadError,
     ResultTimeout,
-    UnknownFlow,
-    UsageError,
 )
 from streamq.flows.inputs import Failure
-from streamq.keys import type_keys
 from streamq.transport.batching import QuestionBatcher
-from streamq.transport.sync_transport import SyncTransport
 from streamq.worker.flow_nodes import FlowNodes
 from tests.conftest import command
 from tests.flows import handlers
+from tests.flows.stage import Diamond, books, ended, over
 from tests.running import OPTIONS, clean, serving, tending, until, working
-
-
-def books(handle: FlowHandle) -> None:
-    """The numbers of a flow add up."""
-    info = handle.info()
-    assert info.imbalance == 0, info
-
-
-def over(handle: FlowHandle) -> Callable[[], bool]:
-    return lambda: handle.status() in ("completed", "failed", "cancelled")
-
-
-async def ended(handle: FlowHandle) -> str:
-    await until(over(handle))
-    books(handle)
-    return handle.status()
-
-
-class Diamond:
-    """A node, two that need it, and one that needs both."""
-
-    def __init__(self, app: StreamQ) -> None:
-        self.ran: list[str] = []
-        self.broken: set[str] = set()
-
-        @app.task(max_attempts=1)
-        async def top(n: int) -> int:
-            return self._run("top", n)
-
-        @app.task(max_attempts=1)
-        async def left(n: int) -> int:
-            return self._run("left", n + 1)
-
-        @app.task(max_attempts=1)
-        async def right(n: int) -> int:
-            return self._run("right", n + 2)
-
-        @app.task(max_attempts=1)
-        async def join(a: int, b: int) -> list[int]:
-            return [self._run("join", a), b]
-
-        @app.task
-        async def alarm(why: Failure) -> None:
-            self.ran.append(f"alarm of {why.node}: {why.error}")
-
-        self.wf: FlowGraph = app.flow("diamond")
-        first = self.wf.add(top.bind(1))
-        one = self.wf.add(left.bind(first.output))
-        two = self.wf.add(right.bind(first.output))
-        self.wf.add(join.bind(one.output, two.output))
-        self.wf.on_failure(alarm.bind(self.wf.failure))
-
-    def _run(self, name: str, value: int) -> int:
-        if name in self.broken:
-            raise ValueError(f"{name} is broken")
-        self.ran.append(name)
-        return value
 
 
 async def test_each_node_runs_after_those_it_waits_for(app: StreamQ) -> None:
@@ -245,19 +179,6 @@ async def test_a_map_over_what_is_no_list_fails_the_flow(app: StreamQ) -> None:
         handle = await wf.astart()
         assert await ended(handle) == "failed"
     assert handle.info().cause == "double"
-    clean(app)
-
-
-async def test_one_key_is_one_flow(app: StreamQ) -> None:
-    diamond = Diamond(app)
-    handles = await asyncio.gather(*(diamond.wf.astart(key="import:17") for _ in range(20)))
-    assert len(set(handles)) == 1
-    assert sum(not one.duplicate for one in handles) == 1
-    async with serving(app):
-        assert await handles[0].aresult(20) == [2, 3]
-        assert (await diamond.wf.astart(key="import:17")).duplicate
-        assert not (await diamond.wf.astart(key="import:18")).duplicate
-        await until(lambda: diamond.ran.count("join") == 2)
     clean(app)
 
 
@@ -441,60 +362,6 @@ async def test_an_attempt_that_fails_is_no_end(app: StreamQ) -> None:
     clean(app)
 
 
-def test_wrong_input_is_refused_in_its_line(app: StreamQ, valkey: EmbeddedServer) -> None:  # noqa: PLR0915
-    @app.task
-    async def fetch(url: str) -> str:
-        return url
-
-    @app.task
-    async def count(n: int) -> int:
-        return n
-
-    other = StreamQ("other", valkey.url)
-
-    @other.task
-    async def foreign() -> None: ...
-
-    wf = app.flow("wrong")
-    node = wf.add(fetch.bind("a"))
-    with pytest.raises(
-        InvalidArguments, match="argument n of task type 'count' takes int, and node .* returns str"
-    ):
-        wf.add(count.bind(node.output))  # type: ignore[arg-type]
-    with pytest.raises(InvalidArguments, match="missing"):
-        wf.add(count.bind())  # type: ignore[call-arg]
-    with pytest.raises(InvalidOption, match="belongs to app 'other'"):
-        wf.add(foreign.bind())
-    with pytest.raises(InvalidOption, match="another flow"):
-        app.flow("second").add(fetch.bind(node.output))
-    with pytest.raises(InvalidOption, match="another flow"):
-        app.flow("second").add(fetch.bind("b"), after=node)
-    with pytest.raises(InvalidArguments, match="is not a call"):
-        wf.add(fetch)  # type: ignore[arg-type]
-    with pytest.raises(InvalidArguments, match="a map goes over a list"):
-        wf.map(count, node)  # type: ignore[arg-type]
-    with pytest.raises(InvalidArguments, match="output of a flow's node"):
-        fetch.enqueue(node.output)
-    with pytest.raises(InvalidOption, match="on_error='continue'"):
-        wf.add(fetch.bind(wf.add(fetch.bind("c"), on_error="continue").output))
-    with pytest.raises(InvalidOption, match="already"):
-        wf.add(fetch.bind("d"), name="fetch")
-    with pytest.raises(InvalidOption, match="no nodes"):
-        app.flow("empty").start()
-    with pytest.raises(InvalidOption, match="idempotency key"):
-        wf.add(fetch.options(idempotency_key="x").bind("a"))
-    with pytest.raises(PayloadError, match="at most 10,000 items"):
-        wf.map(fetch, map(str, range(10_001)))
-    with pytest.raises(UnknownFlow, match="is not the id of a flow"):
-        app.flow_handle("nonsense")
-    with pytest.raises(UnknownFlow, match="there is no flow"):
-        app.flow_handle("import:0:1764547200000-402938475610").result(1)
-    handle = wf.start()
-    with pytest.raises(UsageError, match="has no node 'nobody'"):
-        handle.results("nobody").__next__()
-    handle.cancel()
-
-
 async def test_a_worker_that_stops_has_advanced_what_it_settled(app: StreamQ) -> None:
     diamond = Diamond(app)
     handle = diamond.wf.start()
@@ -529,32 +396,4 @@ async def test_nodes_of_many_flows_share_round_trips(app: StreamQ, monkeypatch: 
     assert sum(trips) >= 3 * len(handles), "a call for what the second needs, and one for each end"
     assert len(trips) < sum(trips) / 2
     assert await handles[7].aresult(20) == 9
-    clean(app)
-
-
-def test_a_small_flow_starts_in_one_call(app: StreamQ, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sent twice, as where its reply was lost, it changes nothing; of flows with one key one starts."""
-    diamond = Diamond(app)
-    diamond.wf.start()  # the types are known by now
-    called: list[str] = []
-    run = SyncTransport.run
-
-    def twice(self: SyncTransport, call: Call[Any], **more: Any) -> object:
-        called.append("" if call.script is None else call.script.name)
-        if call.script is not None and call.script.name == "flow_start":
-            run(self, call, **more)
-        return run(self, call, **more)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(SyncTransport, "run", twice)
-        handle = diamond.wf.start()
-        assert called == ["flow_start"]
-        keyed = diamond.wf.start(key="one")
-        again = diamond.wf.start(key="one")
-    assert (handle.duplicate, keyed.duplicate, again.duplicate) == (False, False, True)
-    assert again == keyed != handle
-    for one in (handle, keyed):
-        assert [node.state for node in one.nodes()] == ["released", *["waiting"] * 4]
-        books(one)
-    assert command(url, "HGET", type_keys(app.name, 0, "top").counters, "accepted") == b"3"
     clean(app)

@@ -10,8 +10,8 @@ from streamq import Expand, FlowFailed, KeyRing, Lane, StreamQ, Unique, get_cont
 from streamq.errors import InvalidArguments, InvalidOption, PayloadError, UsageError
 from streamq.flows.inputs import Failure
 from tests.flows import handlers
-from tests.flows.test_flows import books, ended
-from tests.running import clean, serving, tending, until, working
+from tests.flows.stage import books, ended
+from tests.running import OPTIONS, clean, serving, tending, until, working
 
 
 class Pages:
@@ -72,6 +72,17 @@ async def test_the_results_of_children_are_the_nodes_own(app: StreamQ) -> None:
     assert dict(split.children) == {"completed": 450}
     books(handle)
     clean(app)
+
+
+async def test_the_worker_itself_lets_children_run(app: StreamQ) -> None:
+    """They do not wait for a daemon to look after their flow."""
+    pages = Pages(app)
+    wf = app.flow("pages")
+    wf.add(pages.total.bind(wf.add(pages.split.bind(3)).output))
+    handle = wf.start()
+    async with working(app, OPTIONS):
+        assert await handle.aresult(20) == 3
+    books(handle)
 
 
 async def test_a_child_expands_as_well_and_none_is_none(app: StreamQ) -> None:

@@ -21,7 +21,7 @@ from streamq.flows.keeping import DAY_MS
 from streamq.keys import shard_keys
 from streamq.transport.sync_transport import SyncTransport
 from tests.conftest import command
-from tests.flows.test_flows import Diamond, books, over
+from tests.flows.stage import Diamond, books, over
 from tests.running import OPTIONS, begun, clean, serving, tending, until
 
 

@@ -11,7 +11,7 @@ from streamq.cli import main
 from streamq.doctor.queue import AppChecks
 from streamq.errors import InvalidArguments, InvalidOption, UsageError
 from streamq.flows.inputs import Failure
-from tests.flows.test_flows import books, ended
+from tests.flows.stage import books, ended
 from tests.running import clean, serving, until
 
 

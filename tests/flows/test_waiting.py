@@ -15,7 +15,7 @@ from streamq.errors import InvalidArguments, InvalidOption, PayloadError, UsageE
 from streamq.flows.advancing import advance
 from streamq.keys import shard_keys
 from tests.conftest import command
-from tests.flows.test_flows import books, ended
+from tests.flows.stage import books, ended
 from tests.running import clean, serving, until
 
 

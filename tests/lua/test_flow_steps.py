@@ -13,6 +13,7 @@ from streamq.daemon.chore_status import ChoreStatus
 from streamq.daemon.discovery import Discovery
 from streamq.daemon.flow_keeper import PAGE, FlowKeeper
 from streamq.daemon.loop import Faults
+from streamq.errors import ServerError
 from streamq.flow import Ask, Flow, drive
 from streamq.flows.advancing import Guess, Guesses, advance
 from streamq.flows.keeping import cancel_released
@@ -20,6 +21,7 @@ from streamq.stepper import Stepper
 from streamq.telemetry.counters import Counters
 from streamq.transport.async_transport import AsyncTransport
 from tests.lua.shard import Shard
+from tests.variant import changed, without
 
 FLOW = "1-000000000001"
 
@@ -104,6 +106,13 @@ def test_a_guess_at_a_damaged_type_is_given_up(shard: Shard) -> None:
     learn = lambda seen: guesses.learn("email", seen)  # noqa: E731
     drive(shard.transport, advance(shard.s, FLOW, guess=guesses.after("email"), learn=learn))
     assert (states(shard), guesses.after("email")) == ("r", Guess("email", "0"))
+
+
+def test_a_fault_of_a_step_is_told_and_not_gone_around(shard: Shard) -> None:
+    started(shard, [[]])
+    broken = without("flow_step", "if not flow_open() then", "if not flow_open(nil + 1) then")
+    with changed(broken), pytest.raises(ServerError, match="arithmetic"):
+        drive(shard.transport, advance(shard.s, FLOW, guess=Guess("email", "0")))
 
 
 @pytest.mark.parametrize("many", [250, 450])

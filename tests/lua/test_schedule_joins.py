@@ -11,10 +11,9 @@ import pytest
 from streamq.calls import daemon as daemon_calls
 from streamq.calls import producer as producer_calls
 from streamq.calls import schedule as schedule_calls
-from streamq.calls.schedule import Ticked
+from streamq.calls.schedule import Beside, Ticked
 from streamq.errors import ServerError
 from streamq.model.task import Accepted, NewTask
-from streamq.options.schedule import Overlap
 from streamq.schedules import definition
 from streamq.schedules.definition import Definition
 from streamq.schedules.plan import Move
@@ -38,7 +37,7 @@ def joining(lane: str | None = None, key: str = "acme", **more: Any) -> Definiti
     return replace(NIGHTLY, joins=json.dumps(told))
 
 
-def tick(shard: Shard, known: Definition, *, overlap: Overlap = "allow", run: int | None = None) -> Ticked:
+def tick(shard: Shard, known: Definition, *, overlap: Beside = "allow", run: int | None = None) -> Ticked:
     found = now(shard)
     run = run or found.next or 0
     move = Move(run, 0, run, run + HOUR, run + HOUR)

@@ -9,9 +9,9 @@ import pytest
 
 from streamq.calls import producer as producer_calls
 from streamq.calls import schedule as schedule_calls
-from streamq.calls.schedule import Ticked
+from streamq.calls.schedule import Beside, Ticked
 from streamq.model.outcome import Completed, Retried
-from streamq.options.schedule import Every, Overlap, Schedule
+from streamq.options.schedule import Every, Schedule
 from streamq.schedules import state
 from streamq.schedules.definition import defined
 from streamq.schedules.plan import Move
@@ -43,7 +43,7 @@ def tick(
     found: State,
     *,
     run: int | None = 1000,
-    overlap: Overlap = "skip",
+    overlap: Beside = "skip",
     score: str | None = None,
     skipped: int = 0,
 ) -> Ticked:

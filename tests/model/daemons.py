@@ -3,7 +3,7 @@ requeue and purge."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
@@ -13,10 +13,9 @@ from streamq.calls import operator as operator_calls
 from streamq.calls import producer as producer_calls
 from streamq.calls import schedule as schedule_calls
 from streamq.calls import worker as worker_calls
-from streamq.calls.schedule import Mode
+from streamq.calls.schedule import Beside, Mode
 from streamq.model.reply import Moved
 from streamq.model.task import NewTask
-from streamq.options.schedule import Overlap
 from streamq.schedules import state
 from streamq.schedules.plan import Move
 from tests.model.base import HOUR, NIGHTLY, WORKERS, DaemonState
@@ -168,8 +167,8 @@ class DaemonSteps(WorkerSteps):
 
     # -- schedules -------------------------------------------------------------------------------------
 
-    @rule(overlap=st.sampled_from(["skip", "allow", "queue_one"]), waiting=st.booleans(), again=st.booleans())
-    def a_schedule_is_due(self, overlap: Overlap, waiting: bool, again: bool) -> None:
+    @rule(overlap=st.sampled_from(get_args(Beside)), waiting=st.booleans(), again=st.booleans())
+    def a_schedule_is_due(self, overlap: Beside, waiting: bool, again: bool) -> None:
         """A daemon makes its run, or that which waits; others that saw the same come too late."""
         seen = self.twin.recurring
         revision, run = seen.revision, seen.waiting if waiting else seen.next
@@ -181,11 +180,12 @@ class DaemonSteps(WorkerSteps):
         member = "nightly:waiting" if waiting else "nightly"
         return str(self.shard.command("ZSCORE", self.shard.s.schedules_due, member).decode())
 
-    def _tick(self, revision: int, score: str, run: int, overlap: Overlap, *, waiting: bool) -> None:
+    def _tick(self, revision: int, score: str, run: int, overlap: Beside, *, waiting: bool) -> None:
         following = None if waiting else run + HOUR
         move = Move(run, 0, run, following, following)
         mode: Mode = "waiting" if waiting else "tick"
-        overlap = "queue_one" if waiting else overlap
+        if waiting and overlap != "end_first":
+            overlap = "queue_one"
         answer = self.shard.run(
             schedule_calls.tick(
                 self.shard.t, self.shard.s, mode, "nightly", revision, score, move, overlap, NIGHTLY

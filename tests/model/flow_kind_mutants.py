@@ -40,6 +40,8 @@ _CHILDREN: Final = [
      "nobody waits for the children of a child"),
     ("(f.grown and f.grown ~= '' and f.grown or ' ')", "(f.grown or ' ')",
      "a node that has children runs again after a retry"),
+    ("  if flow_join(map) then last = last - 1 end\n", "", "the child that joins others runs beside them"),
+    ("    return flow_join_now(map)\n", "    return\n", "nobody joins the children"),
 ]  # fmt: skip
 _TIMERS: Final = [
     ("      if at and how == 't' and at <= now then flow_timer(tonumber(number)) end\n",
@@ -102,6 +104,8 @@ FLOW_KIND_MUTANTS: Final = [
        "    flow_put(n, 'r')\n  end\n  flow_put(n, 'r')\n", "a signal that came before is lost"),
     _F("flow_grow", "if f.state ~= 'running' or flow_at(m) ~= 'q' then return 0 end", "",
        "children are made twice"),
+    _F("flow_grow", "  flow_more(map)\n  flow_join_now(map)\n", "  flow_more(map)\n",
+       "nobody joins an empty list"),
     _F("flow_mark", "  if FAILED[flow_at(failed)] then flow_put(failed, 's') end\n", "",
        "a failed undo is not tried again"),
     _F("flow_commit", "'skipped', skipped,", "'skipped', 0,", "undo tasks are not in the books"),

@@ -25,6 +25,13 @@ class Kind(Node):
     alone: dict[int, list[int]] = field(default_factory=dict[int, list[int]])
     grows: int | None = None
     """How many children its last attempt has left for it; None if none."""
+    joins: bool = False
+    """Whether the last of these runs behind the others."""
+
+    @property
+    def join(self) -> int | None:
+        """That child."""
+        return self.children[-1] if self.joins and self.children else None
 
 
 @dataclass
@@ -85,10 +92,18 @@ class KindTwin(Twin):
             self._perhaps_done(parent)
 
     def _perhaps_done(self, n: int) -> None:
-        children = self.nodes[n].children
-        if children is not None and self._all_ended(children):
+        children, join = self.nodes[n].children, self._joins_now(n)
+        if join is not None:
+            self.put(join, "q")
+        elif children is not None and self._all_ended(children):
             self.put(n, "c")
             self._after(n)
+
+    def _joins_now(self, n: int) -> int | None:
+        """The child that joins the others, if they have ended and it waits."""
+        children, join = self.nodes[n].children, self.nodes[n].join
+        waits = join is not None and self.states[join] == "w"
+        return join if waits and children is not None and self._all_ended(children[:-1]) else None
 
     def root(self, n: int) -> int:
         while (parent := self.nodes[n].map) is not None:
@@ -152,7 +167,10 @@ class KindTwin(Twin):
         assert isinstance(node, Kind)
         if node.kind in ("sleep", "wait"):
             return self._begin_wait(n, node)
+        held = node.join if node.join is not None and self.states[node.join] == "w" else None
         super()._begin(n, node)
+        if held is not None:
+            self.put(held, "w")
         return self._perhaps_done(n)
 
     def _begin_wait(self, n: int, node: Kind) -> None:
@@ -285,7 +303,7 @@ class KindTwin(Twin):
         children = node.children or range(0)
         if made:
             self.grown.remove(n)
-            node.children, node.grows = None, None
+            node.children, node.grows, node.joins = None, None, False
             gone |= {*children}
         for child in children:
             self._forget(child, gone)

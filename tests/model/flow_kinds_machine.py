@@ -202,8 +202,10 @@ class KindFuzz(FlowFuzz):
         if len(twin.nodes) > 30:
             return
         held = self.held.pop(self._task(twin, n))
-        count = self.chance.randrange(4)
-        children = orjson.dumps([["email", "n", "{}", "", "", ""]] * count)
+        count, joins = self.chance.randrange(4), self.chance.random() < 0.4
+        row = ["email", "n", "{}", "", "", ""]
+        rows = [row] * count
+        children = orjson.dumps({"c": rows, "j": row, "a": "all"} if joins else rows)
         effects = (NodeResult(twin.id, n, len(children), expanded=self.chance.random() < 0.5),)
         item = Settlement(
             held.place, held.local, Completed(b"1" + children, FAR), held.claims != b"", effects
@@ -213,7 +215,7 @@ class KindFuzz(FlowFuzz):
             call = worker_calls.settle(self.shard.t, self.shard.s, "settler", number, [item])
             assert self.shard.run(call) == [True]
         if twin.states[n] == "r":
-            node.grows = count
+            node.grows, node.joins = count + joins, joins
         self._ends(twin, n, "g")
 
     def grow(self) -> None:

@@ -90,15 +90,21 @@ class Twin(Locks):
             found.last, found.next = run, following
         last = self.tasks.get(found.run)
         lives = last is not None and self.located(last) in LIVING
-        if lives and overlap == "queue_one" and (waits or found.waiting is None):
+        ends = lives and overlap in ("replace", "end_first")
+        if lives and overlap in ("queue_one", "end_first") and (waits or found.waiting is None):
             found.waiting = run
+            if ends:
+                self.cancels.add(found.run)
             return "waiting"
         if waits:
             found.waiting = None
+        beside = overlap in ("allow", "replace")
         refusal = self.refusal(self.room())
-        if refusal is None and (not lives or overlap == "allow"):
+        if ends and (refusal is None or not beside):
+            self.cancels.add(found.run)
+        if refusal is None and (not lives or beside):
             return "made"
-        why = "overlap" if lives and overlap != "allow" else "backlog" if refusal == "full" else "rate_limit"
+        why = "overlap" if lives and not beside else "backlog" if refusal == "full" else "rate_limit"
         found.skipped[why] += 1
         return why
 

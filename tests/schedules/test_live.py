@@ -30,9 +30,13 @@ from streamq import (
     WorkerOptions,
     get_context,
 )
+from streamq.calls import schedule as schedule_calls
 from streamq.calls.call import Call
-from streamq.daemon import scheduler
-from streamq.keys import shard_keys
+from streamq.calls.schedule import DueRow
+from streamq.daemon import schedule_step, scheduler
+from streamq.daemon.schedule_step import Taken
+from streamq.flow import Ask, drive
+from streamq.keys import shard_keys, type_keys
 from streamq.schedules import definition, registration
 from tests.conftest import command
 from tests.running import OPTIONS, QUICK, begun, clean, serving, tending, until, wait_until, working
@@ -277,6 +281,52 @@ async def test_the_one_before_is_cancelled(app: StreamQ, stage: Stage) -> None:
         await until(lambda: stage.state("nightly").runs == 2)
         await app.aadmin.cancel(app.schedules.get("nightly").last_task)
         await until(lambda: cancelled == 2)
+
+
+def replacing(app: StreamQ, stage: Stage, **options: Any) -> DueRow:
+    """A schedule whose first run is made and whose second is due, as a daemon saw it."""
+
+    @app.task(**options)
+    def report() -> None: ...
+
+    app.schedules.put("nightly", Every("1d"), report.bind(), overlap="cancel")
+    app.schedules.run_now("nightly")
+    stage.moved("nightly", stage.now())
+    [row] = stage.run(schedule_calls.due(stage.shard("nightly"), 0, 10)).rows
+    return row
+
+
+def step(app: StreamQ, stage: Stage, row: DueRow) -> Taken | None:
+    flow = schedule_step.take(stage.shard("nightly"), row, stage.now())
+    return drive(app.schedules.transport, flow)
+
+
+def test_a_run_is_not_cancelled_where_the_schedule_was_paused_since_a_daemon_saw_it(
+    app: StreamQ, stage: Stage
+) -> None:
+    row = replacing(app, stage)
+    app.schedules.pause("nightly")
+    assert step(app, stage, row) is None
+    assert app.schedules.get("nightly").last_state == "ready"
+
+
+def test_a_run_is_not_cancelled_where_the_next_one_is_refused(app: StreamQ, stage: Stage) -> None:
+    taken = step(app, stage, replacing(app, stage, max_backlog=1))
+    assert taken is not None
+    assert taken.ticked[:2] == ("skipped", "backlog")
+    assert app.schedules.get("nightly").last_state == "ready"
+
+
+def test_a_run_is_asked_to_end_in_the_step_that_makes_the_next(app: StreamQ, stage: Stage) -> None:
+    row = replacing(app, stage)
+    first = stage.state("nightly").run
+    steps = schedule_step.take(stage.shard("nightly"), row, stage.now())
+    asked = next(steps)
+    assert isinstance(asked, Ask)
+    stage.run(asked.call)  # and here the daemon dies
+    assert stage.state("nightly").runs == 2
+    cancels = type_keys(app.name, stage.shard("nightly").shard, "report").cancels
+    assert stage.command("HKEYS", cancels) == [first.encode()]
 
 
 # -- what a run knows

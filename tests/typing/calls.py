@@ -17,10 +17,12 @@ from streamq import (
     Bound,
     Context,
     Depends,
+    Expand,
     Failure,
     FlowHandle,
     FlowState,
     Item,
+    Joined,
     Node,
     RateLimit,
     Retry,
@@ -130,6 +132,16 @@ async def counted(page: str, least: int = 0) -> int:
 @app.task
 async def summed(parts: list[int]) -> int:
     return sum(parts)
+
+
+@app.task
+async def added(parts: list[int]) -> str:
+    return str(sum(parts))
+
+
+@app.task
+async def joining() -> Joined[str]:
+    return Expand([counted.bind("a")]).then(added)
 
 
 @app.task
@@ -282,3 +294,12 @@ async def nested() -> None:
     wf.start().result(node=pages)  # error
     await ctx.run_flow(urls)  # error
     await ctx.run_flow(wf.start())  # error
+
+
+async def joined() -> None:
+    some = Expand([counted.bind("a")])
+    assert_type(some.then(added), Joined[str])
+    assert_type(some.then(resize.bind(5)), Joined[str])
+    some.then(counted)  # error
+    node = app.flow("joined").add(joining.bind())
+    assert_type(node.output, str)

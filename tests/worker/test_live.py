@@ -80,8 +80,16 @@ async def test_a_watcher_sees_all_in_order_and_last_the_end(app: StreamQ) -> Non
 
         watching = asyncio.create_task(watch())
         await until(lambda: len(early) == 2)
+        joined: list[TaskEvent] = []
+
+        async def join() -> None:
+            async for event in handle.events():
+                joined.append(event)
+
+        joining = asyncio.create_task(join())
+        await until(lambda: len(joined) == 2)
         go.set()
-        await asyncio.wait_for(watching, 20)
+        await asyncio.wait_for(asyncio.gather(watching, joining), 20)
         late = await watched(app, handle.id)
         behind = await watched(app, handle.id, early[1].id)
     assert [event.kind for event in early] == ["progress", "value", "value", "progress", "end"]
@@ -89,7 +97,44 @@ async def test_a_watcher_sees_all_in_order_and_last_the_end(app: StreamQ) -> Non
     assert values(early) == [{"n": 1}, "é"]
     assert (early[-1].value, early[-1].attempt) == ("completed", 1)
     assert late == early
+    assert joined == early, "who joins in the middle gets what was kept and goes on live"
     assert behind == early[2:]
+    clean(app)
+
+
+async def test_all_watchers_of_a_process_share_one_connection(app: StreamQ, url: str) -> None:
+    go, number = asyncio.Event(), 500
+
+    @app.task
+    async def order() -> None:
+        get_context().emit(1)
+        await go.wait()
+        get_context().emit(2)
+
+    seen: list[Any] = []
+
+    async def watch(handle: Any) -> list[Any]:
+        found: list[Any] = []
+        async for event in handle.events():
+            found.append(event.value)
+            seen.append(event.value)
+        return found
+
+    def connections() -> int:
+        listed: Any = command(url, "CLIENT", "LIST")
+        return len(listed.splitlines())
+
+    async with serving(app):
+        handle = await order.aenqueue()
+        first = asyncio.create_task(watch(handle))
+        await until(lambda: seen == [1])
+        before = connections()
+        others = [asyncio.create_task(watch(handle)) for _ in range(number)]
+        await until(lambda: len(seen) == number + 1, 60)
+        assert connections() <= before + 5, "a few are for questions, however many watch"
+        go.set()
+        every = await asyncio.wait_for(asyncio.gather(first, *others), 60)
+    assert all(found == [1, 2, "completed"] for found in every)
     clean(app)
 
 

@@ -12,7 +12,7 @@ from streamq import KeyRing, Lane, StreamQ, TaskDead, WorkerOptions, get_context
 from streamq.errors import InvalidArguments, InvalidOption, UsageError
 from streamq.keys import type_keys
 from tests.conftest import command
-from tests.flows.test_flows import books
+from tests.flows.stage import books
 from tests.running import clean, serving, until
 from tests.worker import handlers
 

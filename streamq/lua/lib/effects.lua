@@ -27,10 +27,12 @@ end
 
 local NO_EFFECTS = {}
 local function effects(first)
-  local found = {}
+  -- The nodes of one flow have the same effects, which are read once. Those with follow-ups get theirs, each for itself.
+  local found, read = {}, {}
   for n = first, #ARGV, 5 do
     local op = ARGV[n]
-    local told = #op == 1 and NO_EFFECTS or effects_read(string.sub(op, 2))
+    local told = #op == 1 and NO_EFFECTS or read[op] or effects_read(string.sub(op, 2))
+    if told and not told.follow then read[op] = told end
     if not told then
       return nil, redis.error_reply(
         'MALFORMED effects of a settlement: ' .. string.sub(op, 2, 81) .. '; nothing was written')

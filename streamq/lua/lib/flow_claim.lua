@@ -4,7 +4,11 @@
 -- A row is the flow's id, the node's number and how it ended, by the time; see also `flow_states`.
 -- USES clock end_task
 -- KEYS inbox
-local function flow_told(what, how) redis.call('ZADD', inbox, string.format('%.0f', (clock())), what .. ' ' .. how) end
+local flow_stamp
+local function flow_told(what, how)
+  flow_stamp = flow_stamp or string.format('%.0f', (clock()))
+  redis.call('ZADD', inbox, flow_stamp, what .. ' ' .. how)
+end
 
 local flow_grew = false
 local function flow_claim(what, _, how)

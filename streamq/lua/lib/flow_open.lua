@@ -6,7 +6,8 @@
 -- In `flow`, n<number> is a node as JSON, {t: type, k: kind, a: the nodes it waits for, c: its failure is no failure of
 -- the flow}; d<number> are the nodes that wait for it. A map is a node without a task: its children have numbers of
 -- their own (`maps`: map:first:number of children, in the order of their numbers). A node whose handler has returned children is
--- in `grown`, and becomes a map when its task has ended: kt<number> are their types, and kc<number> which each is of. `todo`
+-- in `grown`, and becomes a map when its task has ended: kt<number> are their types, kc<number> which each is of, and kj<number> is 1 if the
+-- last of them joins the others. `todo`
 -- are nodes to look at, whether they may run. `order` are the completed nodes that have an undo task (u), as they ended: it is
 -- a node that is skipped but where the flow fails or is cancelled, and runs when all else has ended, the last of them first.
 -- A timer, a wait and a race are nodes without a task too. A timer (z: ms) ends by a row in the inbox that is due later; a wait
@@ -193,9 +194,26 @@ local function flow_counts(map)
   return map
 end
 
+-- The child of a node that runs behind the others, with their results; nil if none does.
+local function flow_join(map)
+  if map.join == nil then
+    local joined = map.count > 0 and flow_has_grown(map.number) and redis.call('HGET', flow, 'kj' .. map.number) == '1'
+    map.join = joined and map.first + map.count - 1 or false
+  end
+  return map.join or nil
+end
+
+local function flow_join_now(map)
+  local join = map.left == 1 and flow_join(map)
+  if not join or flow_at(join) ~= 'w' then return end
+  flow_put(join, 'q')
+  map.out = map.out + 1
+end
+
 -- Let the next children of a map run.
 local function flow_more(map)
   local last = map.first + map.count - 1
+  if flow_join(map) then last = last - 1 end
   while map.out <= WINDOW / 2 and map.next <= last do
     flow_merge()
     local from, to = map.next, math.min(map.next + PAGE, last + 1) - 1
@@ -222,6 +240,7 @@ local function flow_open_map(map)
   if left == 0 then return flow_map_done(map.number) end
   flow_put(map.number, 'r')
   flow_more(map)
+  flow_join_now(map)
 end
 
 function flow_ended_child(map)
@@ -230,7 +249,7 @@ function flow_ended_child(map)
   if flow_at(map.number) ~= 'r' or f.state ~= 'running' then return end
   if map.left > 0 then
     if map.out <= WINDOW / 2 and map.next < map.first + map.count then flow_more(map) end
-    return
+    return flow_join_now(map)
   end
   flow_map_done(map.number)
 end

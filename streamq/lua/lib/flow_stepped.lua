@@ -3,12 +3,13 @@
 -- USES flow_take flow_run
 -- KEYS flow flow_states flow_items flows inbox types dead letters groups counters index schedule expiring gone high normal low
 -- ARGV flow_id task_type map first wake page
+local MOST_RUN = 100  -- of one call; its caller releases the others
 local function flow_stepped(from)
   redis.call('SADD', types, task_type)  -- first: it is an error if the key is no set
   flow_take(from)
   local found, mine = {flow_reply(), 0}, {}
   flow_ready(function(n, of_type, of, cut)
-    if of_type == task_type and not of and not cut and string.format('%d', math.floor(n / PAGE)) == page then
+    if #mine < MOST_RUN and of_type == task_type and not of and not cut and string.format('%d', math.floor(n / PAGE)) == page then
       mine[#mine + 1] = n
     else
       found[#found + 1] = {n, of_type, of or '', cut or 'n'}
