@@ -41,11 +41,10 @@ local function lane_probe(wrong)
 end
 
 local function lane_ready(tasks, now)
-  local asking = 0
+  local names = {}
   for _, task in ipairs(tasks) do
-    local asks = task.joins and task.joins.lane
-    if asks and (task.lock or not task.due or task.due <= now) then asking = asking + 1 end
+    local joins = task.joins
+    if joins and joins.lane and (task.lock or not task.due or task.due <= now) then names[#names + 1] = lane_named(joins) end
   end
-  if asking > 0 then lane_gate() end
-  if asking == #tasks then lane_gate().expect(asking) end  -- nobody else draws numbers in between
+  if #names > 0 then lane_gate().expect(names, #names == #tasks and #names or nil) end
 end

@@ -34,9 +34,13 @@ local function lane_gate()
     of.tat = math.min(math.max(of.tat, now) + math.min(cost, of.burst) * of.interval, now + of.burst * of.interval)
   end
 
-  -- g.expect(n): so many numbers will be needed, so they are drawn together.
+  -- g.expect(names, n): these lanes will be asked, so their records are read together. So many numbers will be needed, and
+  -- nobody else draws some in between, so they are drawn together.
   local drawn, left = 0, 0
-  function g.expect(number) g.expected = number end
+  function g.expect(names, number)
+    b.fetch(names)
+    g.expected = number
+  end
   local function next_number()
     if left == 0 then
       left = g.expected or 1
@@ -181,10 +185,7 @@ local function lane_gate()
     charge(r, head.cost, score)
   end
 
-  -- Add a row to a lane; return the task's id. Most rows are added behind others, and then the lane's first row is the same.
-  local function park(lane, r, digit, number, letter, cost, due, fields, id)
-    id = id or string.format('d%.0f-%.0f', now_ms, number)
-    local key = digit .. string.format('%015.0f', number)
+  local function without_id(fields)
     local rest = {}
     for n = 1, #fields, 2 do
       if fields[n] ~= 'i' and fields[n] ~= 'g' then
@@ -192,8 +193,16 @@ local function lane_gate()
         rest[#rest + 1] = fields[n + 1]
       end
     end
-    rest[#rest + 1] = 'i'
-    rest[#rest + 1] = id
+    return rest
+  end
+
+  -- Add a row to a lane; return the task's id. Most rows are added behind others, and then the lane's first row is the same.
+  local function park(lane, r, digit, number, letter, cost, due, fields, id)
+    local rest = id and without_id(fields) or fields
+    id = id or string.format('d%d-%d', now_ms, number)
+    local key = digit .. string.format('%015d', number)
+    local size = #rest
+    rest[size + 1], rest[size + 2] = 'i', id
     due = due and due > now_ms and string.format('%.0f', due) or ''
     local head = r.head
     local row = lane .. '\0' .. key .. letter .. (cost == 1 and '1' or string.format('%.0f', cost)) .. ';' .. due .. ';'
@@ -358,11 +367,18 @@ local function lane_gate()
     return b.counting and r.counted > 0 and string.format('%.0f@%s', r.counted, b.counting.stamp) or nil
   end
 
+  local slots_text = {[0] = ''}
   local function save()
     local counting = b.counting
     for lane, r in pairs(b.records) do
       if r.tat <= now and r.finish <= 0 and r.held_until <= now and r.halt == '' and not counting then
-        put(lane, r.held > 0 and r.held .. ';;;;' or '')  -- nearly all: slots and nothing else
+        -- Nearly all: slots and nothing else.
+        local text = slots_text[r.held]
+        if not text then
+          text = r.held .. ';;;;'
+          slots_text[r.held] = text
+        end
+        put(lane, text)
       else
         keep(lane, table.concat({
           text_of(r.held, 0), text_of(r.tat, now), text_of(r.finish, 0), text_of(r.held_until, now), r.halt, counted_of(r)}, ';'))

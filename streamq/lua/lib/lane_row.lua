@@ -46,6 +46,8 @@ end
 
 local function lane_of(claims)
   if not claims then return nil end
+  local only, size, digits, named = string.match(claims, '^\146\161([lL])([\160-\191])(%d+) ([^%z]+)$')
+  if only and #digits <= 15 and #digits + #named == string.byte(size) - 161 then return named, digits, only end
   local good, held = pcall(cmsgpack.unpack, claims)
   for n = 1, good and type(held) == 'table' and #held or 0, 2 do
     local what = held[n + 1]
@@ -56,16 +58,25 @@ local function lane_of(claims)
   end
 end
 
+-- Return cmsgpack.pack({kind, what}) of texts that are not long: nearly always the only claim of a task.
+local function claimed(kind, what)
+  local size = #what
+  if size < 32 then return '\146\161' .. kind .. string.char(160 + size) .. what end
+  if size < 256 then return '\146\161' .. kind .. '\217' .. string.char(size) .. what end
+  return cmsgpack.pack({kind, what})
+end
+
 local function laned(fields, kind, number, lane)
-  local packed, claims, out = field(fields, 'c'), {}, {}
-  if kind then claims = {kind, string.format('%.0f', number) .. ' ' .. lane} end
+  local packed = field(fields, 'c')
+  local what = kind and string.format('%d ', number) .. lane
   if not packed then  -- nearly always
     if kind then
-      fields[#fields + 1] = 'c'
-      fields[#fields + 1] = cmsgpack.pack(claims)
+      local size = #fields
+      fields[size + 1], fields[size + 2] = 'c', claimed(kind, what)
     end
     return fields
   end
+  local claims, out = {kind, what}, {}
   local good, held = pcall(cmsgpack.unpack, packed)
   for n = 1, good and type(held) == 'table' and #held or 0, 2 do
     if held[n] ~= 'l' and held[n] ~= 'L' then
