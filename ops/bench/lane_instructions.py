@@ -29,20 +29,20 @@ class Counted(Bench):
 
     def __init__(self, transport: SyncTransport, pid: int, folder: Path) -> None:
         super().__init__(transport)
-        self._pid, self._folder, self._dumps = pid, folder, 0
+        self._pid, self._folder, self.dumps = pid, folder, 0
 
     def used(self, what: Callable[[], object]) -> float:
         self._control("--zero")
         what()
         self._control("--dump")
-        self._dumps += 1
-        dump = (self._folder / f"out.{self._dumps}").read_text()
+        self.dumps += 1
+        dump = (self._folder / f"out.{self.dumps}").read_text()
         totals = next(line for line in dump.splitlines() if line.startswith("totals:"))
         return int(totals.split()[1]) / 1000
 
     def _control(self, what: str) -> None:
         command = ["callgrind_control", what, str(self._pid)]
-        subprocess.run(command, check=True, capture_output=True)  # noqa: S603 - constant words
+        subprocess.run(command, check=True, capture_output=True)
 
 
 def wrapper(folder: Path, binary: Path) -> Path:
@@ -56,14 +56,16 @@ def wrapper(folder: Path, binary: Path) -> Path:
 
 def count(binary: Path, name: str, size: int, keep: Path | None) -> float:
     """Return the instructions of a task in thousands, on a server of its own."""
-    with tempfile.TemporaryDirectory() as home:
-        with EmbeddedServer(binary=wrapper(Path(home), binary)) as server:
-            transport = SyncTransport(Address.parse(server.url), patience=120.0)
-            bench = Counted(transport, server.pid, Path(home))
-            measure = enqueues if name in ENQUEUES else settles
-            took = measure(bench, name, size, COUNTED[size])
-            if keep is not None:
-                shutil.copy(Path(home) / f"out.{bench._dumps}", keep / f"{name}.{size}".replace(" ", "_"))
+    with (
+        tempfile.TemporaryDirectory() as home,
+        EmbeddedServer(binary=wrapper(Path(home), binary)) as server,
+    ):
+        transport = SyncTransport(Address.parse(server.url), patience=120.0)
+        bench = Counted(transport, server.pid, Path(home))
+        measure = enqueues if name in ENQUEUES else settles
+        took = measure(bench, name, size, COUNTED[size])
+        if keep is not None:
+            shutil.copy(Path(home) / f"out.{bench.dumps}", keep / f"{name}.{size}".replace(" ", "_"))
     return took
 
 

@@ -95,19 +95,24 @@ class Bench:
         while done < tasks:
             _, found = self.run(worker_calls.fetch("c", size, [Source(T, "n", size)]))
             places = [f"n{entry.entry}" for _, entries in found for entry in entries]
-            ids = [_id(entry) or f"n{entry.entry}" for _, entries in found for entry in entries]
+            ids = [
+                _field(entry, b"i").decode() or f"n{entry.entry}" for _, entries in found for entry in entries
+            ]
             if not places:
                 return
             self._number += 1
-            items = [Settlement(p, i, Completed(), rich) for p, i in zip(places, ids, strict=True)]
+            claims = [_field(entry, b"c") if rich else b"" for _, entries in found for entry in entries]
+            items = [
+                Settlement(p, i, Completed(), rich, (), c)
+                for p, i, c in zip(places, ids, claims, strict=True)
+            ]
             call = worker_calls.settle(T, S, "s", self._number, items)
             yield self.used(lambda call=call: self.run(call))  # type: ignore[misc]
             done += len(places)
 
 
-def _id(entry: Any) -> str:
-    fields = dict(zip(entry.fields[::2], entry.fields[1::2], strict=True))
-    return str(fields.get(b"i", b"").decode())
+def _field(entry: Any, name: bytes) -> bytes:
+    return dict(zip(entry.fields[::2], entry.fields[1::2], strict=True)).get(name, b"")
 
 
 LANE = '{"lane": "LANE"}'

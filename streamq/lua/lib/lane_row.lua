@@ -3,6 +3,7 @@
 -- row_at(place): return the row that a place in the index names.
 -- parked_at(place): return the fields of the task there; nil if there is none, false if they cannot be read.
 -- lane_of(claims): return the lane, the number as text and the kind of a task's claim on a lane; nil if it has none.
+-- lane_alone(claims): the same, where the task has no other claim and the lane's name is short; else nil.
 -- laned(fields, kind, number, lane): return the fields with this claim on a lane instead of any other; without a kind, with
 -- no claim.
 --
@@ -44,10 +45,15 @@ local function parked_at(place)
   return found and (row_packed(found) or false)
 end
 
+local function lane_alone(claims)
+  local kind, size, number, lane = string.match(claims, '^\146\161([lL])([\160-\191])(%d+) ([^%z]+)$')
+  if kind and #number <= 15 and #number + #lane == string.byte(size) - 161 then return lane, number, kind end
+end
+
 local function lane_of(claims)
   if not claims then return nil end
-  local only, size, digits, named = string.match(claims, '^\146\161([lL])([\160-\191])(%d+) ([^%z]+)$')
-  if only and #digits <= 15 and #digits + #named == string.byte(size) - 161 then return named, digits, only end
+  local lane_, number_, kind = lane_alone(claims)
+  if kind then return lane_, number_, kind end
   local good, held = pcall(cmsgpack.unpack, claims)
   for n = 1, good and type(held) == 'table' and #held or 0, 2 do
     local what = held[n + 1]
