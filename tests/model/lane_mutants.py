@@ -110,7 +110,7 @@ LANE_MUTANTS: Final = [
     _L(
         "if id then redis.call('HSET', index, id, place) end\n    charge", "charge", "lost by its id", _LIMITS
     ),
-    _L("redis.call('HSET', index, id, 'k' .. key .. lane)", "", "a parked task has no place", _LIMITS),
+    _L("new_places[count + 2] = id, 'k' .. key .. lane", "new_places[count + 2] = 'x', 'x'", "a parked task has no place", _LIMITS),
     _L(
         _FOUND + "\n    g.touch(found.lane)", _FOUND, "nobody looks behind a cancelled one", _LIMITS + _RATES
     ),
@@ -121,8 +121,8 @@ LANE_MUTANTS: Final = [
     ),
     _L("string.format('%.17g', value)", "tostring(value)", "digits are lost", _FAIR + _RATES),
     # How a lane is entered, straight and from its rows.
-    _L("and r.held < r.running and ready_at(r", "and ready_at(r", "no slot of the lane", _LIMITS),
-    _L("if direct and r.halt == '' and", "if direct and", "past a halt", _HALTING, deadly=True),
+    _L("local free = r.halt == '' and r.held < r.running", "local free = r.halt == ''", "no slot of the lane", _LIMITS),
+    _L("local free = r.halt == '' and r.held", "local free = r.held", "past a halt", _HALTING, deadly=True),
     _L("return r.halt == '' and r.held < r.running, ready_at", "return r.held < r.running, ready_at",
        "a lane that halts goes on", _HALTING),
     _L("return r.halt == '' and r.held < r.running, ready_at", "return r.halt == '', ready_at",

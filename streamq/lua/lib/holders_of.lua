@@ -17,6 +17,6 @@ local function holders_lanes(first, number)
     local lane, _, kind = lane_alone(ARGV[m])
     if kind == 'l' then found[m], names[#names + 1] = lane, lane end
   end
-  if #names > 0 then lane_gate().expect(names) end
+  if #names > 0 then lane_gate().fetch(names) end
   return found
 end

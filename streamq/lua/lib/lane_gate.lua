@@ -26,20 +26,29 @@ local function lane_gate()
   local touched, listed, doorbell_there, died = {}, {}, nil, 0
   local into, endless = {h = high, n = normal, l = low}, whole.room == math.huge
 
-  -- tostring() gives 14 digits; times and scores have more.
-  local function exact(value) return string.format('%.17g', value) end
+  -- tostring() gives 14 digits; times and scores have more. A whole number is the same text, and costs a quarter.
+  local function exact(value)
+    if value % 1 == 0 and value < 1e15 and value > -1e15 then return string.format('%d', value) end
+    return string.format('%.17g', value)
+  end
 
   local function spend(of, cost)
     -- A forced task could go beyond the burst: that is not carried over.
     of.tat = math.min(math.max(of.tat, now) + math.min(cost, of.burst) * of.interval, now + of.burst * of.interval)
   end
 
-  -- g.expect(names, n): these lanes will be asked, so their records are read together. So many numbers will be needed, and
-  -- nobody else draws some in between, so they are drawn together.
-  local drawn, left = 0, 0
+  -- g.expect(names, n): these lanes will be asked, so their records and places in `turns` are read together. So many numbers
+  -- will be needed, and nobody else draws some in between, so they are drawn together; new rows are written together.
+  -- scores: of lanes that nobody has updated since; false if a lane is not in `turns`.
+  local drawn, left, scores = 0, 0, {}
   function g.expect(names, number)
     b.fetch(names)
-    g.expected = number
+    g.expected, g.together = number, number ~= nil
+    for first = 1, turning > 0 and #names or 0, 1000 do
+      local last = math.min(first + 999, #names)
+      local told = redis.call('ZMSCORE', turns, unpack(names, first, last))
+      for n = first, last do scores[names[n]] = told[n - first + 1] and tonumber(told[n - first + 1]) end
+    end
   end
   local function next_number()
     if left == 0 then
@@ -66,9 +75,20 @@ local function lane_gate()
 
   -- Return the first row of a lane; false if it has none.
   local rows_there = waiting and redis.call('EXISTS', lanes) == 1
+  local new_rows, new_places = {}, {}
+  local function write_rows()
+    for n = 1, #new_rows, 1000 do
+      local last = math.min(n + 999, #new_rows)
+      redis.call('ZADD', lanes, unpack(new_rows, n, last))
+      redis.call('HSET', index, unpack(new_places, n, last))
+    end
+    if #new_rows > 0 then new_rows, new_places = {}, {} end
+  end
+
   local function head_of(lane, r)
     if not rows_there then return false end
     while r.head == nil do
+      write_rows()
       local from = r.behind and '(' .. r.behind or '[' .. lane .. '\0'
       local row = redis.call('ZRANGE', lanes, from, '(' .. lane .. '\1', 'BYLEX', 'LIMIT', 0, 1)[1]
       r.head = row and lane_row(row) or false
@@ -106,6 +126,7 @@ local function lane_gate()
   -- Bring `turns` and `ripe` up to date for a lane. new: the lane is not in `turns`, or its score there is void.
   local function update(lane, new)
     local r = record(lane)
+    scores[lane] = nil
     local head = head_of(lane, r)
     local score = not new and turning > 0 and tonumber(redis.call('ZSCORE', turns, lane) or nil) or nil
     local free, ready, timer = false, 0, nil
@@ -196,8 +217,18 @@ local function lane_gate()
     return rest
   end
 
+  -- Return whether a row of this rank changes nothing for its lane but its length, so that nobody need read the first row.
+  local function unmoved(lane, r, free, rank)
+    local score = scores[lane]
+    if score then
+      if whole.fair then return not r.interval end
+      return rank > score
+    end
+    return not free and timed == 0 and (score == false or turning == 0)
+  end
+
   -- Add a row to a lane; return the task's id. Most rows are added behind others, and then the lane's first row is the same.
-  local function park(lane, r, digit, number, letter, cost, due, fields, id)
+  local function park(lane, r, digit, number, letter, cost, due, fields, id, unmoved_)
     local rest = id and without_id(fields) or fields
     id = id or string.format('d%d-%d', now_ms, number)
     local key = digit .. string.format('%015d', number)
@@ -207,9 +238,12 @@ local function lane_gate()
     local head = r.head
     local row = lane .. '\0' .. key .. letter .. (cost == 1 and '1' or string.format('%.0f', cost)) .. ';' .. due .. ';'
       .. cmsgpack.pack(laned(rest))
-    redis.call('ZADD', lanes, 0, row)
+    local count = #new_rows
+    new_rows[count + 1], new_rows[count + 2] = 0, row
+    new_places[count + 1], new_places[count + 2] = id, 'k' .. key .. lane
+    if not g.together then write_rows() end
     rows_there = true
-    redis.call('HSET', index, id, 'k' .. key .. lane)
+    if unmoved_ and not head then return id end
     if head == nil or not head or tonumber(digit) * 1e15 + number < head.rank then
       r.head = nil
       update(lane)
@@ -225,20 +259,23 @@ local function lane_gate()
   -- Let a task run now if the limits allow it and no other has the first right; otherwise park it. number: its place in the
   -- order, if it has one already. due (ms): not before then. Return its id, and whether it was parked.
   function g.arrive(lane, cost, letter, fields, id, number, due)
-    look_at_timers()
+    if not started then look_at_timers() end
     local r = record(lane)
     number = number and tonumber(number) > 0 and tonumber(number) or next_number()
     cost = cost and math.max(1, math.min(tonumber(cost) or 1, 999999999)) or 1
-    local direct = turning == 0 and not (rows_there and head_of(lane, r)) and not (due and due > now_ms)
-    if direct and r.halt == '' and r.held < r.running and ready_at(r, cost, 0) <= now
+    local free = r.halt == '' and r.held < r.running
+    local direct = free and turning == 0 and not (rows_there and head_of(lane, r)) and not (due and due > now_ms)
+    if direct and ready_at(r, cost, 0) <= now
       and (not whole.interval or ready_at(whole, cost, 0) <= now) and (endless or room() > 0) then
       charge(r, cost, math.max(r.finish, whole.virtual))
       local place = enter(letter, fields, number, lane)
       if id then redis.call('HSET', index, id, place) end
       return id or place, false
     end
-    head_of(lane, r)
-    return park(lane, r, digit_of(r, letter), number, letter, cost, due, fields, id), true
+    local digit = digit_of(r, letter)
+    local still = not due and unmoved(lane, r, free, tonumber(digit) * 1e15 + number)
+    if not still then head_of(lane, r) end
+    return park(lane, r, digit, number, letter, cost, due, fields, id, still), true
   end
 
   -- Give back the slot of an entry that is gone. With on_dead="halt", the first dead letter halts its ordered lane.
@@ -380,8 +417,10 @@ local function lane_gate()
         end
         put(lane, text)
       else
-        keep(lane, table.concat({
-          text_of(r.held, 0), text_of(r.tat, now), text_of(r.finish, 0), text_of(r.held_until, now), r.halt, counted_of(r)}, ';'))
+        local counted = counted_of(r)
+        local text = text_of(r.held, 0) .. ';' .. text_of(r.tat, now) .. ';' .. text_of(r.finish, 0) .. ';'
+          .. text_of(r.held_until, now) .. ';' .. r.halt
+        keep(lane, counted and text .. ';' .. counted or text)
       end
     end
     keep('', table.concat({text_of(whole.tat, now), text_of(whole.virtual, 0), text_of(whole.newest, 0)}, ';'))
@@ -405,6 +444,7 @@ local function lane_gate()
 
   function g.close()
     settle_numbers()
+    write_rows()
     b.entries = nil
     for _, lane in ipairs(listed) do update(lane) end
     look_at_timers()
@@ -433,7 +473,7 @@ local function lane_gate()
     return b.counting
   end
 
-  g.record, g.now, g.counting = record, now, b.counting ~= nil
+  g.fetch, g.record, g.now, g.counting = b.fetch, record, now, b.counting ~= nil
   gate_made = g
   return g
 end

@@ -20,6 +20,7 @@ local function lane_rules()
   end
 
   local function sound(text, least)
+    if text == '' then return nil end
     local value = text and tonumber(text)
     return value and value >= least and value < 1e16 and value or nil
   end
