@@ -411,11 +411,11 @@ class State:
             n = _number(packed)
             self.rows.setdefault(lane.decode(), []).append(n)
             self.heads.setdefault(lane.decode(), (n, int(cost), int(due or 0)))
-            ids[b"k" + rest[:16] + lane] = n
+            ids[b"k%b%d %b" % (rest[:1], int(rest[1:16]), lane)] = n
         self.indexed: dict[int, str] = {}
         for _, place in _pairs(shard.command("HGETALL", t.index)):
             if place[:1] == b"k":
-                self.indexed[ids[place]] = place[17:].decode()
+                self.indexed[ids[place]] = place.partition(b" ")[2].decode()
         self.turns = _scores(shard, t.turns)
         self.ripe = {lane: round(score) for lane, score in _scores(shard, t.ripe).items()}
         self.slots = {

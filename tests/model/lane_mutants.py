@@ -110,7 +110,7 @@ LANE_MUTANTS: Final = [
     _L(
         "if id then redis.call('HSET', index, id, place) end\n    charge", "charge", "lost by its id", _LIMITS
     ),
-    _L("new_places[count + 2] = id, 'k' .. key .. lane", "new_places[count + 2] = 'x', 'x'", "a parked task has no place", _LIMITS),
+    _L("new_places[count + 2] = id, place_of(digit, number, lane)", "new_places[count + 2] = 'x', 'x'", "a parked task has no place", _LIMITS),
     _L(
         _FOUND + "\n    g.touch(found.lane)", _FOUND, "nobody looks behind a cancelled one", _LIMITS + _RATES
     ),

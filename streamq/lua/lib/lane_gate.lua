@@ -75,7 +75,7 @@ local function lane_gate()
 
   -- Return the first row of a lane; false if it has none.
   local rows_there = waiting and redis.call('EXISTS', lanes) == 1
-  local new_rows, new_places = {}, {}
+  local new_rows, new_places, short_now = {}, {}, nil
   local function write_rows()
     for n = 1, #new_rows, 1000 do
       local last = math.min(n + 999, #new_rows)
@@ -229,18 +229,21 @@ local function lane_gate()
 
   -- Add a row to a lane; return the task's id. Most rows are added behind others, and then the lane's first row is the same.
   local function park(lane, r, digit, number, letter, cost, due, fields, id, unmoved_)
-    local rest = id and without_id(fields) or fields
-    id = id or string.format('d%d-%d', now_ms, number)
+    local rest, short = id and without_id(fields) or fields, nil
+    if not id then
+      id, short_now = string.format('d%d-%d', now_ms, number), short_now or short_ms(now_ms)
+      short = short_now
+    end
     local key = digit .. string.format('%015d', number)
     local size = #rest
-    rest[size + 1], rest[size + 2] = 'i', id
+    rest[size + 1], rest[size + 2] = 'i', short or id
     due = due and due > now_ms and string.format('%.0f', due) or ''
     local head = r.head
     local row = lane .. '\0' .. key .. letter .. (cost == 1 and '1' or string.format('%.0f', cost)) .. ';' .. due .. ';'
       .. cmsgpack.pack(laned(rest))
     local count = #new_rows
     new_rows[count + 1], new_rows[count + 2] = 0, row
-    new_places[count + 1], new_places[count + 2] = id, 'k' .. key .. lane
+    new_places[count + 1], new_places[count + 2] = id, place_of(digit, number, lane)
     if not g.together then write_rows() end
     rows_there = true
     if unmoved_ and not head then return id end

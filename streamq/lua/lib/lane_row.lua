@@ -1,5 +1,6 @@
 -- lane_row(row): return the parts of a row of `lanes`; nil if streamq did not write it.
 -- row_packed(found): return the fields of a row; nil if they cannot be unpacked.
+-- place_of(digit, number, lane): return the place of a row in the index.
 -- row_at(place): return the row that a place in the index names.
 -- parked_at(place): return the fields of the task there; nil if there is none, false if they cannot be read.
 -- lane_of(claims): return the lane, the number as text and the kind of a task's claim on a lane; nil if it has none.
@@ -8,7 +9,8 @@
 -- no claim.
 --
 -- A row of `lanes` is: lane, NUL, digit, number of 15 digits, letter, cost;due;packed fields. The digit is the priority
--- inside the lane; 0 if the task was moved to the front. Its place in the index is `k`, digit, number, lane.
+-- inside the lane; 0 if the task was moved to the front. Its place in the index is `k`, digit, number, space, lane. Of a task that
+-- has its number from its id, the packed fields have only the time of the id, in six bytes.
 -- A claim of kind `l` in field `c` holds a slot of its lane; a claim of kind `L` asks for one when the task is due.
 -- Both are the task's number (0: none yet) and its lane. NO_LANE is the lane of tasks that name none.
 -- USES field
@@ -23,19 +25,37 @@ local function lane_row(row)
     due = tonumber(due) or 0, rank = tonumber(digit) * 1e15 + tonumber(number)}
 end
 
+-- Return six bytes for the milliseconds of an id, with a NUL before them, and the milliseconds of such.
+local function short_ms(ms)
+  local text = '\0'
+  for n = 5, 0, -1 do text = text .. string.char(math.floor(ms / 256 ^ n) % 256) end
+  return text
+end
+
+local function ms_of_short(text)
+  local ms = 0
+  for n = 2, 7 do ms = ms * 256 + string.byte(text, n) end
+  return ms
+end
+
 local function row_packed(found)
   local good, fields = pcall(cmsgpack.unpack, string.sub(found.row, found.at))
   if not good or type(fields) ~= 'table' or #fields == 0 or #fields % 2 == 1 or #fields > 1000 then return nil end
-  for _, value in ipairs(fields) do
+  for n, value in ipairs(fields) do
     if type(value) ~= 'string' then return nil end
+    if #value == 7 and fields[n - 1] == 'i' and n % 2 == 0 and string.byte(value) == 0 then
+      fields[n] = string.format('d%d-%d', ms_of_short(value), found.number)
+    end
   end
   return fields
 end
 
+local function place_of(digit, number, lane) return 'k' .. digit .. string.format('%d ', number) .. lane end
+
 local function row_at(place)
-  local digit, number, lane = string.match(place, '^k(%d)(%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d)(.+)$')
-  if not lane then return nil end
-  local first = lane .. '\0' .. digit .. number
+  local digit, number, lane = string.match(place, '^k(%d)(%d+) (.+)$')
+  if not lane or #number > 15 then return nil end
+  local first = lane .. '\0' .. digit .. string.rep('0', 15 - #number) .. number
   local row = redis.call('ZRANGE', lanes, '[' .. first, '(' .. first .. '\255', 'BYLEX', 'LIMIT', 0, 1)[1]
   return row and lane_row(row)
 end
