@@ -47,5 +47,6 @@ local function lane_ready(tasks, now)
     if joins and joins.lane and (task.lock or not task.due or task.due <= now) then names[#names + 1] = lane_named(joins) end
     alone = alone and joins and joins.unique == nil and joins.trailing == nil
   end
-  if #names > 0 then lane_gate().expect(names, alone and #names == #tasks and #names or nil) end
+  if #names > 0 then lane_gate().fetch(names) end
+  if alone and #names == #tasks then lane_gate().expect(#names) end
 end

@@ -37,13 +37,15 @@ local function lane_gate()
     of.tat = math.min(math.max(of.tat, now) + math.min(cost, of.burst) * of.interval, now + of.burst * of.interval)
   end
 
-  -- g.expect(names, n): these lanes will be asked, so their records and places in `turns` are read together. So many numbers
-  -- will be needed, and nobody else draws some in between, so they are drawn together; new rows are written together.
+  -- g.fetch(names): these lanes will be asked, so their records and places in `turns` are read together.
+  -- g.expect(n): so many numbers will be needed, and nobody else draws some in between, so they are drawn together; new rows
+  -- are written together.
   -- scores: of lanes that nobody has updated since; false if a lane is not in `turns`.
   local drawn, left, scores = 0, 0, {}
-  function g.expect(names, number)
+  function g.expect(number) g.expected, g.together = number, true end
+
+  function g.fetch(names)
     b.fetch(names)
-    g.expected, g.together = number, number ~= nil
     for first = 1, turning > 0 and #names or 0, 1000 do
       local last = math.min(first + 999, #names)
       local told = redis.call('ZMSCORE', turns, unpack(names, first, last))
@@ -125,10 +127,14 @@ local function lane_gate()
 
   -- Bring `turns` and `ripe` up to date for a lane. new: the lane is not in `turns`, or its score there is void.
   local function update(lane, new)
-    local r = record(lane)
+    local r, score = record(lane), scores[lane]
     scores[lane] = nil
     local head = head_of(lane, r)
-    local score = not new and turning > 0 and tonumber(redis.call('ZSCORE', turns, lane) or nil) or nil
+    if new or turning == 0 then
+      score = nil
+    elseif score == nil then
+      score = tonumber(redis.call('ZSCORE', turns, lane) or nil)
+    end
     local free, ready, timer = false, 0, nil
     if head then
       free, ready = allowed(r, head)
@@ -476,7 +482,7 @@ local function lane_gate()
     return b.counting
   end
 
-  g.fetch, g.record, g.now, g.counting = b.fetch, record, now, b.counting ~= nil
+  g.record, g.now, g.counting = record, now, b.counting ~= nil
   gate_made = g
   return g
 end
