@@ -108,7 +108,7 @@ LANE_MUTANTS: Final = [
         "a new number", _LIMITS
     ),
     _L(
-        "if id then redis.call('HSET', index, id, place) end\n    charge", "charge", "lost by its id", _LIMITS
+        "gone_places[#gone_places + 1], gone_places[#gone_places + 2] = id, place", "place = place", "lost by its id", _LIMITS
     ),
     _L("new_places[count + 2] = id, place_of(digit, number, lane)", "new_places[count + 2] = 'x', 'x'", "a parked task has no place", _LIMITS),
     _L(
@@ -133,7 +133,7 @@ LANE_MUTANTS: Final = [
     _L("local ready = of.held_until or 0", "local ready = 0", "a lane is not held back", _LIMITS),
     _L("local function look_at_timers()\n    if started", "local function look_at_timers()\n    if true",
        "nobody looks at timers", _RATES),
-    _L("\n    redis.call('ZREM', lanes, head.row)", "", "who was admitted waits still", _LIMITS),
+    _L("gone_rows[#gone_rows + 1], r.behind = head.row, head.row", "r.behind = head.row", "who was admitted waits still", _LIMITS),
     _L("        update(lane, true)\n", "", "a lane has one turn for ever", _LIMITS),
     _L("      if not free or ready > now then", "      if not head then", "rules of before hold", _LIMITS,
        changing=True, seeds=25),

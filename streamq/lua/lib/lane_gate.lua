@@ -75,6 +75,27 @@ local function lane_gate()
     if gate_buries then bury(row) else r.behind = row end
   end
 
+  -- Rows of admitted tasks go together, and so do their new places.
+  local gone_rows, gone_places = {}, {}
+  local function remove_admitted()
+    if #gone_rows > 0 then redis.call('ZREM', lanes, unpack(gone_rows)) end
+    if #gone_places > 0 then redis.call('HSET', index, unpack(gone_places)) end
+    gone_rows, gone_places = {}, {}
+  end
+
+  -- Return the next row of a lane. While one lane alone is admitted from, several are read together.
+  local admitting = false
+  local function next_row(lane, r)
+    if r.more and #r.more > 0 then return table.remove(r.more) end
+    local from = r.behind and '(' .. r.behind or '[' .. lane .. '\0'
+    local most = admitting and turning <= 1 and math.max(1, math.min(16, room())) or 1
+    local rows = redis.call('ZRANGE', lanes, from, '(' .. lane .. '\1', 'BYLEX', 'LIMIT', 0, most)
+    if most == 1 then return rows[1] end
+    r.more = {}
+    for n = #rows, 2, -1 do r.more[#r.more + 1] = rows[n] end
+    return rows[1]
+  end
+
   -- Return the first row of a lane; false if it has none.
   local rows_there = waiting and redis.call('EXISTS', lanes) == 1
   local new_rows, new_places, short_now = {}, {}, nil
@@ -91,8 +112,7 @@ local function lane_gate()
     if not rows_there then return false end
     while r.head == nil do
       write_rows()
-      local from = r.behind and '(' .. r.behind or '[' .. lane .. '\0'
-      local row = redis.call('ZRANGE', lanes, from, '(' .. lane .. '\1', 'BYLEX', 'LIMIT', 0, 1)[1]
+      local row = next_row(lane, r)
       r.head = row and lane_row(row) or false
       if row and not r.head then set_aside(r, row) end
     end
@@ -120,9 +140,11 @@ local function lane_gate()
 
   local function allowed(r, head) return r.halt == '' and r.held < r.running, ready_at(r, head.cost, head.due) end
 
+  local alone, alone_at  -- the only lane in `turns`, where that is known, and its score
   local function place_in_turns(lane, r, head, score)
     local want = score and whole.fair and score or score_of(r, head)
     if want ~= score then turning = turning + redis.call('ZADD', turns, exact(want), lane) end
+    if turning == 1 then alone, alone_at = lane, want end
   end
 
   -- Bring `turns` and `ripe` up to date for a lane. new: the lane is not in `turns`, or its score there is void.
@@ -147,7 +169,7 @@ local function lane_gate()
     if head and free and ready <= now then
       place_in_turns(lane, r, head, score)
     elseif turning > 0 and (score or new) then
-      turning = turning - redis.call('ZREM', turns, lane)
+      turning, alone = turning - redis.call('ZREM', turns, lane), nil
       if head and score and whole.fair and score > whole.virtual then r.finish = score end
     end
     set_timer(lane, timer)
@@ -182,7 +204,11 @@ local function lane_gate()
   local function enter(letter, fields, number, lane)
     fields = laned(fields, 'l', number, lane)
     if whole.order then fields = changed(fields, {g = string.format('%.0f', next_number())}) end
-    local entry = redis.call('XADD', into[letter], '*', unpack(fields))
+    local entry = redis.pcall('XADD', into[letter], '*', unpack(fields))
+    if type(entry) == 'table' then  -- a full stream: the rows of those before it go nevertheless
+      remove_admitted()
+      error(entry)
+    end
     if doorbell_there == nil then doorbell_there = redis.call('EXISTS', doorbell) == 1 end
     if doorbell_there then ring(into[letter]) end
     entry = letter .. entry
@@ -207,8 +233,8 @@ local function lane_gate()
     if not fields then return set_aside(r, head.row) end
     local id = field(fields, 'i')
     local place = enter(head.letter, fields, head.number, lane)  -- before the row goes: a full stream loses nothing
-    redis.call('ZREM', lanes, head.row)
-    if id then redis.call('HSET', index, id, place) end
+    gone_rows[#gone_rows + 1], r.behind = head.row, head.row
+    if id then gone_places[#gone_places + 1], gone_places[#gone_places + 2] = id, place end
     charge(r, head.cost, score)
   end
 
@@ -365,14 +391,18 @@ local function lane_gate()
   end
 
   local function admit_all()
+    admitting = true
     while turning > 0 and room() > 0 do
       if budget <= 0 then
         more = true
         return
       end
       budget = budget - 1
-      local first = redis.call('ZRANGE', turns, 0, 0, 'WITHSCORES')
-      local lane, score = first[1], tonumber(first[2])
+      local lane, score = alone, alone_at
+      if not alone or turning > 1 then
+        local first = redis.call('ZRANGE', turns, 0, 0, 'WITHSCORES')
+        lane, score = first[1], tonumber(first[2])
+      end
       local r = record(lane)
       local head = head_of(lane, r)
       local free, ready = false, 0
@@ -458,6 +488,7 @@ local function lane_gate()
     for _, lane in ipairs(listed) do update(lane) end
     look_at_timers()
     admit_all()
+    remove_admitted()
     if more then set_timer('', now) end
     if (whole.virtual > 0 or whole.newest > 0) and redis.call('EXISTS', lanes) == 0 and used() == 0 then
       whole.virtual, whole.newest = 0, 0
