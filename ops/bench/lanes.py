@@ -1,9 +1,10 @@
 """What lanes cost the server: its time for a task, by what is done to it.
 
 The time is the processor time of the server's main thread, which other load on the machine changes less than
-the time that passes; where the system does not tell it, that of the scripts in INFO commandstats.
+the time that passes. It has the reading of the calls and the replies in it. With `--scripts`, and where the
+system does not tell it, it is that of the scripts in INFO commandstats, which is time that passes.
 
-Run: python -m ops.bench.lanes [--runs 7] [--redis]. A server of its own; nothing else may use it.
+Run: python -m ops.bench.lanes [--runs 7] [--redis] [--scripts]. A server of its own; nothing else may use it.
 """
 
 from __future__ import annotations
@@ -42,12 +43,12 @@ FREE = gate(None, None, Lane("of", running=10**6))
 class Bench:
     """A server, and what its scripts took."""
 
-    def __init__(self, transport: SyncTransport) -> None:
+    def __init__(self, transport: SyncTransport, *, scripts: bool = False) -> None:
         self._transport = transport
         self._number = 0
         told = self.command("INFO", "server").decode().partition("process_id:")[2].split()[0]
         path = Path(f"/proc/{told}/task/{told}/schedstat")
-        self._processor = path if path.exists() else None
+        self._processor = path if path.exists() and not scripts else None
 
     def _spent(self) -> float:
         assert self._processor is not None
@@ -94,19 +95,24 @@ class Bench:
         while done < tasks:
             _, found = self.run(worker_calls.fetch("c", size, [Source(T, "n", size)]))
             places = [f"n{entry.entry}" for _, entries in found for entry in entries]
-            ids = [_id(entry) or f"n{entry.entry}" for _, entries in found for entry in entries]
+            ids = [
+                _field(entry, b"i").decode() or f"n{entry.entry}" for _, entries in found for entry in entries
+            ]
             if not places:
                 return
             self._number += 1
-            items = [Settlement(p, i, Completed(), rich) for p, i in zip(places, ids, strict=True)]
+            claims = [_field(entry, b"c") if rich else b"" for _, entries in found for entry in entries]
+            items = [
+                Settlement(p, i, Completed(), rich, (), c)
+                for p, i, c in zip(places, ids, claims, strict=True)
+            ]
             call = worker_calls.settle(T, S, "s", self._number, items)
             yield self.used(lambda call=call: self.run(call))  # type: ignore[misc]
             done += len(places)
 
 
-def _id(entry: Any) -> str:
-    fields = dict(zip(entry.fields[::2], entry.fields[1::2], strict=True))
-    return str(fields.get(b"i", b"").decode())
+def _field(entry: Any, name: bytes) -> bytes:
+    return dict(zip(entry.fields[::2], entry.fields[1::2], strict=True)).get(name, b"")
 
 
 LANE = '{"lane": "LANE"}'
@@ -117,8 +123,17 @@ ENQUEUES = {
 }  # fmt: skip
 
 
-def settles(bench: Bench, name: str, size: int) -> float:
-    tasks = min(TASKS, 20 * size if size > 1 else 300)
+SETTLES = ("settle, lean", "settle, lane, nobody waits", "settle, lane, one admission each")
+
+
+def enqueues(bench: Bench, name: str, size: int, tasks: int) -> float:
+    rules, joins = ENQUEUES[name]
+    bench.begin(rules)
+    bench.enqueue(joins, 100, LANES)
+    return bench.used(lambda: bench.enqueue(joins, size, tasks)) / tasks
+
+
+def settles(bench: Bench, name: str, size: int, tasks: int) -> float:
     if name == "settle, lean":
         bench.begin("")
         bench.enqueue("", 100, tasks)
@@ -129,37 +144,39 @@ def settles(bench: Bench, name: str, size: int) -> float:
         # As many in the streams as one batch takes: each settle admits as many as it ends.
         bench.begin(gate(size, None, Lane("of", fair=True)))
         bench.enqueue(LANE, 100, 2 * tasks)
-    took = list(bench.settle(size, tasks, rich=name != "settle, lean"))
-    return sum(took) / tasks
+    return sum(bench.settle(size, tasks, rich=name != "settle, lean")) / tasks
 
 
 def measured(bench: Bench, size: int) -> Iterator[tuple[str, float]]:
-    for name, (rules, joins) in ENQUEUES.items():
-        bench.begin(rules)
-        tasks = TASKS if size > 1 else 500
-        bench.enqueue(joins, size, 200)
-        yield name, bench.used(lambda j=joins, n=tasks: bench.enqueue(j, size, n)) / tasks  # type: ignore[misc]
-    for name in ("settle, lean", "settle, lane, nobody waits", "settle, lane, one admission each"):
-        yield name, settles(bench, name, size)
+    for name in ENQUEUES:
+        yield name, enqueues(bench, name, size, TASKS if size > 1 else 500)
+    for name in SETTLES:
+        yield name, settles(bench, name, size, min(TASKS, 20 * size if size > 1 else 300))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--redis", action="store_true", help="the redis-server on the PATH")
+    parser.add_argument("--scripts", action="store_true", help="the scripts' time by INFO commandstats")
     args = parser.parse_args()
     binary = Path(found) if args.redis and (found := shutil.which("redis-server")) else None
     with EmbeddedServer(binary=binary) as server:
-        bench = Bench(SyncTransport(Address.parse(server.url)))
-        print(f"us of the server a task, medians of {args.runs}")
-        for size in (1, 100):
+        bench = Bench(SyncTransport(Address.parse(server.url)), scripts=args.scripts)
+        print(f"us of the server a task, medians of {args.runs}, and of lean")
+        for size in (100, 1):
             runs: dict[str, list[float]] = {}
             for _ in range(args.runs):
                 for name, took in measured(bench, size):
                     runs.setdefault(name, []).append(took)
             print(f"{size} a call:")
             for name, took in runs.items():
-                print(f"  {name:36} {statistics.median(took):6.2f}")
+                lean = runs[f"{name.partition(',')[0]}, lean"]
+                print(f"  {name:36} {_middle(took):6.2f} {_middle(took) / _middle(lean):6.2f}")
+
+
+def _middle(took: list[float]) -> float:
+    return statistics.median(took)
 
 
 if __name__ == "__main__":

@@ -195,6 +195,7 @@ class _Batch:
         self.follow_ups = FollowUps(t, s)
         self._plain: dict[str, list[Arg]] = {letter: [] for letter in STREAM_LETTERS}
         self._order: dict[str, list[int]] = {letter: [] for letter in STREAM_LETTERS}
+        self._holders = _Holders()
         self._pairs: list[list[Arg]] = []
         self._items: list[Arg] = []
         self._items_order: list[int] = []
@@ -204,9 +205,13 @@ class _Batch:
         self.rich = False
 
     def add(self, n: int, settlement: Settlement) -> None:
-        place, local, outcome, rich, effects = settlement
+        place, local, outcome, rich, effects, claims = settlement
         if type(outcome) is not Completed or local != place or rich or effects:
             self.rich = self.rich or rich or effects != ()
+            if type(outcome) is Completed and len(claims) > 1 and not effects:  # b"\x90": not read
+                self._holders.add(n, settlement)
+                self._keep(local, outcome)
+                return
             self._items += self._item(settlement)
             self._items_order.append(n)
             if effects:
@@ -215,6 +220,9 @@ class _Batch:
         letter = place[0]
         self._plain[letter].append(place[1:])
         self._order[letter].append(n)
+        self._keep(local, outcome)
+
+    def _keep(self, local: str, outcome: Completed) -> None:
         result, retention_ms = outcome
         if retention_ms:
             self._pairs[self._bucket(local, retention_ms)] += (local, result)
@@ -256,22 +264,49 @@ class _Batch:
         return (op + effect.written(settlement.effects, self._node_results), settlement.place, local, a, b)
 
     def args(self) -> Iterable[Arg]:
-        """Return shape, lifetimes, ids, results, items, follow-ups."""
+        """Return shape, lifetimes, ids, results, those with claims, items, follow-ups."""
         sizes = [len(ids) for ids in self._plain.values()] + [len(pairs) // 2 for pairs in self._pairs]
         ids = chain.from_iterable(self._plain.values())
         results = chain.from_iterable(self._pairs)
         more = self.follow_ups
-        shape = ",".join(map(str, sizes)) + more.shape
-        return chain((shape,), self._lives, ids, results, self._items, more.args)
+        shape = ",".join(map(str, sizes)) + self._holders.shape() + more.shape
+        return chain((shape,), self._lives, ids, results, self._holders.args(), self._items, more.args)
 
     def answers(self, reply: bytes) -> list[bool]:
-        order = [*chain.from_iterable(self._order.values()), *self._items_order]
+        order = [*chain.from_iterable(self._order.values()), *self._holders.order(), *self._items_order]
         if reply == b"all":
             return [True] * len(order)
         marks = [False] * len(order)
         for n, mark in zip(order, reply, strict=True):
             marks[n] = mark == 0x31
         return marks
+
+
+class _Holders:
+    """Completions of tasks with claims, by stream."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, list[tuple[int, Settlement]]] = {}
+
+    def add(self, n: int, settlement: Settlement) -> None:
+        self._found.setdefault(settlement.place[0], []).append((n, settlement))
+
+    def _all(self) -> Iterable[tuple[int, Settlement]]:
+        return chain.from_iterable(self._found.get(letter, ()) for letter in STREAM_LETTERS)
+
+    def shape(self) -> str:
+        if not self._found:
+            return ""
+        return ";" + ",".join(str(len(self._found.get(letter, ()))) for letter in STREAM_LETTERS)
+
+    def args(self) -> Iterable[Arg]:
+        yield from (one.place[1:] for _, one in self._all())
+        for _, one in self._all():
+            yield "" if one.local == one.place else one.local
+            yield one.claims
+
+    def order(self) -> Iterable[int]:
+        return (n for n, _ in self._all())
 
 
 def _op(outcome: Outcome) -> tuple[str, Arg, Arg]:

@@ -18,7 +18,7 @@ local function check(row)
   local id = fields and field(fields, 'i')
   next_ = found and string.sub(row, 1, #found.lane + 17) .. '\255' or row
   if not id then return problem('unreadable_row', string.sub(row, 1, 80)) end
-  local place = 'k' .. found.digit .. found.number .. found.lane
+  local place = place_of(found.digit, found.number, found.lane)
   if redis.call('HGET', index, id) ~= place then problem('misplaced', place) end
   if redis.call('HEXISTS', letters, id) == 1 then problem('alive_and_dead', id) end
   if unlocked(fields, id, place) then problem('missing_lock', place) end

@@ -184,6 +184,21 @@ end
 
 --rich local function tell(letter, id) if doorbell then ring(letter, id) end end
 --rich local unique_read, judged, unique_lock, unique_parts
+--rich -- Read the task at n if it is ready now, and joins nothing but a lane whose name has nothing escaped: nearly all are such,
+--rich -- and cost half of the others. Its only field is what its worker must know.
+--rich local READY, NEEDING = {['h*'] = 'h', ['n*'] = 'n', ['l*'] = 'l'}, {['h/1*'] = 'h', ['n/1*'] = 'n', ['l/1*'] = 'l'}
+--rich local function read_laned()
+--rich   local letter, at, fields = READY[ARGV[n]], n + 2, nil
+--rich   if not letter then
+--rich     letter, at = ARGV[at] == 'N' and NEEDING[ARGV[n]], n + 4
+--rich     if not letter then return nil end
+--rich   end
+--rich   local lane = string.match(ARGV[at] or '', '^{"lane": ?"([^"\\%c]*)"}$')
+--rich   if not lane or #lane > 200 then return nil end
+--rich   if at == n + 2 then fields = {'p', ARGV[n + 1], nil, nil} else fields = {'p', ARGV[n + 1], 'N', ARGV[n + 3], nil, nil} end
+--rich   n = at + 1
+--rich   return {letter = letter, fields = fields, joins = {lane = lane}}
+--rich end
 -- Read the task at n; nil if it is malformed.
 local function read()
   -- The pattern would try every split of a long run of digits: a valid head is shorter than 64 characters.
@@ -250,7 +265,8 @@ end
 --rich local rich = kept.unique or redis.call('HGET', policy, 'rich')
 local tasks, record = {}, first_key - 1
 while n <= #ARGV do
-  local task = read()
+  --lean local task = read()
+  --rich local task = not kept.held and not unique_read and read_laned() or read()
   if not task then return redis.error_reply('MALFORMED task ' .. #tasks + 1 .. '; nothing was written') end
   tasks[#tasks + 1] = task
   if task.digest then record = record + 1 end

@@ -44,6 +44,8 @@ local counted, deleted, stored, earliest = {}, {}, {}, nil
 --rich   follow_parts()
 --rich   shape = follow(shape)
 --rich end
+--rich local holding
+--rich shape, holding = holders_of(shape)
 local h, n_, l, s, rest = string.match(shape, '^(%d+),(%d+),(%d+),(%d+)(.*)$')
 local sizes = {tonumber(h), tonumber(n_), tonumber(l), tonumber(s)}
 local all = sizes[1] + sizes[2] + sizes[3] + sizes[4]
@@ -55,7 +57,9 @@ if hashes > 0 then
   end
 end
 local at = first_arg + hashes
-local items = at + plain <= #ARGV
+--lean local items = at + plain <= #ARGV
+--rich local holders_at, items_at = at + plain, at + plain + 3 * holding.all
+--rich local items = holders_at <= #ARGV
 
 -- A script is not rolled back: whatever can fail is checked before the first write. Plain completions touch
 -- few keys, so few are checked.
@@ -106,9 +110,9 @@ if items or noted then
 end
 --rich lane_probe(look, items or noted)
 if bad then return bad end
---rich local besides, unread = effects(at + plain)
+--rich local besides, unread = effects(items_at)
 --rich if effects_follow and not follow then follow_parts() end
---rich unread = unread or follow and follow_read(at + plain, besides, look) or bad
+--rich unread = unread or follow and follow_read(items_at, besides, look) or bad
 --rich if unread then return unread end
 
 local now = items and clock()
@@ -144,7 +148,8 @@ end
 --rich     end
 --rich   end
 --rich end
---rich if items then read_ahead(at + plain) end
+--rich if items_at <= #ARGV then read_ahead(items_at) end
+--rich local lanes_held = holders_lanes(holders_at, holding.all)
 -- Most calls need none of these, and creating so many functions costs as much as a command.
 local finish, apply
 if items or noted then
@@ -152,7 +157,8 @@ if items or noted then
   cancelling, expires, waiting = asked, noted, awaited
   finish = end_task
 end
-if items then
+--lean if items then
+--rich if items_at <= #ARGV then
   -- USES changed dead_letter field priority_of ring
   local function count(name) counted[name] = (counted[name] or 0) + 1 end
 
@@ -363,6 +369,10 @@ for n, letter in ipairs({'h', 'n', 'l', 's'}) do
     at = at + number
   end
 end
+--rich if holding.all > 0 then
+--rich -- USES end_holders
+--rich   end_holders(holders_at, holders_at + holding.all)
+--rich end
 for bucket = 1, hashes do
   local number = sizes[4 + bucket] * 2
   if number > 0 then
@@ -381,7 +391,8 @@ for bucket = 1, hashes do
   end
 end
 
-for n = at, #ARGV, 5 do
+--lean for n = at, #ARGV, 5 do
+--rich for n = items_at, #ARGV, 5 do
   local op, place, id = ARGV[n], ARGV[n + 1], ARGV[n + 2]
   local item = {place = place, letter = string.sub(place, 1, 1), entry = string.sub(place, 2)}
   item.id, item.moved, item.stream = id ~= '' and id or place, id ~= '', streams[item.letter]

@@ -74,10 +74,12 @@ def name_of(outcome: Outcome) -> str:
 
 class Settlement(NamedTuple):
     """One delivery with its outcome, on its way to the settle script. rich: the task holds a claim, so the
-    rich script settles it. effects: what it does besides; these need the rich script as well."""
+    rich script settles it. effects: what it does besides; these need the rich script as well. claims: those
+    of its entry, as the scripts pack them, so that the script need not read it; empty if unknown."""
 
     place: str
     local: str
     outcome: Outcome
     rich: bool = False
     effects: tuple[Effect, ...] = ()
+    claims: bytes = b""

@@ -227,7 +227,9 @@ class Runner:
         """Settle a delivery. Return how its task ended; None if it runs again, or was no longer ours."""
         delivery = held.delivery
         t = type_keys(self.app, delivery.shard, delivery.type)
-        settlement = Settlement(delivery.place, delivery.local, outcome, delivery.claims != b"", held.effects)
+        settlement = Settlement(
+            delivery.place, delivery.local, outcome, delivery.claims != b"", held.effects, delivery.claims
+        )
         if not self._send(t, settlement):
             return None
         self._observers.attempt_stored(held, outcome)

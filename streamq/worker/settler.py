@@ -213,7 +213,14 @@ class _Lane:
             # Made without the function that fills in defaults, which would take twice as long.
             _new(
                 Settlement,
-                (delivery.place, delivery.local, outcome, delivery.claims != b"", held.effects),
+                (
+                    delivery.place,
+                    delivery.local,
+                    outcome,
+                    delivery.claims != b"",
+                    held.effects,
+                    delivery.claims,
+                ),
             )
             for held, outcome in batch
             for delivery in (held.delivery,)

@@ -181,7 +181,7 @@ def fill(here: Store, handles: list[TaskHandle[Any]]) -> None:  # noqa: PLR0915 
             here.ask("HSET", t.after, b"0" * 16, f"d{SUCCESSOR_DUE_MS}-5")
             parked = packed([b"p", b"{}", b"i", b"d5-7"])
             here.ask("ZADD", t.lanes, 0, b"acme\x002000000000000007n1;;" + parked)
-            here.ask("HSET", t.index, "d5-7", "k2000000000000007acme")
+            here.ask("HSET", t.index, "d5-7", "k27 acme")
             here.ask("HSET", t.slots, "acme", "1;;;;", "", ";;")
             here.ask("HSET", t.limits, "acme", "1;;;")
             here.ask("ZADD", t.turns, 7, "acme")

@@ -89,7 +89,7 @@ class Shard:
         self, deliveries: Sequence[Delivery], outcome: Outcome | None = None, sequence: int | None = None
     ) -> list[bool]:
         outcome = outcome if outcome is not None else Completed()
-        items = [Settlement(d.place, d.local, outcome, d.claims != b"") for d in deliveries]
+        items = [Settlement(d.place, d.local, outcome, d.claims != b"", (), d.claims) for d in deliveries]
         number = self.sequence() if sequence is None else sequence
         return self.run(worker_calls.settle(self.t, self.s, "settler", number, items))
 

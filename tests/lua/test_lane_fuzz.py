@@ -137,8 +137,11 @@ class Fuzz:
         items, self.held = self.held[:number], self.held[number:]
         if not items:
             return
+        ends = [(delivery, self.random.choice(self.ends)) for delivery in items]
+        if read := self.random.random() < 0.7:  # as workers do that have read the claims: those come first
+            ends.sort(key=lambda end: "hnls".index(end[0].place[0]) if end[1] == "done" else 4)
         self.twin.begin()
-        settlements = [self.settlement(delivery) for delivery in items]
+        settlements = [self.settlement(delivery, what, read) for delivery, what in ends]
         self.twin.close()
         call = worker_calls.settle(self.shard.t, self.shard.s, "settler", self.shard.sequence(), settlements)
         answers: list[bool] = self.shard.run(call)
@@ -152,9 +155,8 @@ class Fuzz:
             answers = self.shard.run(late)
             assert not any(answers)
 
-    def settlement(self, delivery: Delivery) -> Settlement:
+    def settlement(self, delivery: Delivery, what: str, read: bool) -> Settlement:
         task = self.tasks[json.loads(delivery.payload)["n"]]
-        what = self.random.choice(self.ends)
         effects: tuple[Hold, ...] = ()
         outcome: Any = Completed()
         if what == "done":
@@ -174,7 +176,8 @@ class Fuzz:
         else:
             outcome, effects = HandedBack(started=True), (Hold(70),)
             self.twin.hold(task, 70)
-        return Settlement(delivery.place, delivery.local, outcome, rich=True, effects=effects)
+        claims = delivery.claims if read else b""
+        return Settlement(delivery.place, delivery.local, outcome, rich=True, effects=effects, claims=claims)
 
     def do_promote(self) -> None:
         told = self.shard.run(daemon_calls.promote(self.shard.t, 100, rich=True))
@@ -408,11 +411,11 @@ class State:
             n = _number(packed)
             self.rows.setdefault(lane.decode(), []).append(n)
             self.heads.setdefault(lane.decode(), (n, int(cost), int(due or 0)))
-            ids[b"k" + rest[:16] + lane] = n
+            ids[b"k%b%d %b" % (rest[:1], int(rest[1:16]), lane)] = n
         self.indexed: dict[int, str] = {}
         for _, place in _pairs(shard.command("HGETALL", t.index)):
             if place[:1] == b"k":
-                self.indexed[ids[place]] = place[17:].decode()
+                self.indexed[ids[place]] = place.partition(b" ")[2].decode()
         self.turns = _scores(shard, t.turns)
         self.ripe = {lane: round(score) for lane, score in _scores(shard, t.ripe).items()}
         self.slots = {

@@ -108,9 +108,9 @@ LANE_MUTANTS: Final = [
         "a new number", _LIMITS
     ),
     _L(
-        "if id then redis.call('HSET', index, id, place) end\n    charge", "charge", "lost by its id", _LIMITS
+        "gone_places[#gone_places + 1], gone_places[#gone_places + 2] = id, place", "place = place", "lost by its id", _LIMITS
     ),
-    _L("redis.call('HSET', index, id, 'k' .. key .. lane)", "", "a parked task has no place", _LIMITS),
+    _L("new_places[count + 2] = id, place_of(digit, number, lane)", "new_places[count + 2] = 'x', 'x'", "a parked task has no place", _LIMITS),
     _L(
         _FOUND + "\n    g.touch(found.lane)", _FOUND, "nobody looks behind a cancelled one", _LIMITS + _RATES
     ),
@@ -121,8 +121,8 @@ LANE_MUTANTS: Final = [
     ),
     _L("string.format('%.17g', value)", "tostring(value)", "digits are lost", _FAIR + _RATES),
     # How a lane is entered, straight and from its rows.
-    _L("and r.held < r.running and ready_at(r", "and ready_at(r", "no slot of the lane", _LIMITS),
-    _L("if direct and r.halt == '' and", "if direct and", "past a halt", _HALTING, deadly=True),
+    _L("local free = r.halt == '' and r.held < r.running", "local free = r.halt == ''", "no slot of the lane", _LIMITS),
+    _L("local free = r.halt == '' and r.held", "local free = r.held", "past a halt", _HALTING, deadly=True),
     _L("return r.halt == '' and r.held < r.running, ready_at", "return r.held < r.running, ready_at",
        "a lane that halts goes on", _HALTING),
     _L("return r.halt == '' and r.held < r.running, ready_at", "return r.halt == '', ready_at",
@@ -133,7 +133,7 @@ LANE_MUTANTS: Final = [
     _L("local ready = of.held_until or 0", "local ready = 0", "a lane is not held back", _LIMITS),
     _L("local function look_at_timers()\n    if started", "local function look_at_timers()\n    if true",
        "nobody looks at timers", _RATES),
-    _L("\n    redis.call('ZREM', lanes, head.row)", "", "who was admitted waits still", _LIMITS),
+    _L("gone_rows[#gone_rows + 1], r.behind = head.row, head.row", "r.behind = head.row", "who was admitted waits still", _LIMITS),
     _L("        update(lane, true)\n", "", "a lane has one turn for ever", _LIMITS),
     _L("      if not free or ready > now then", "      if not head then", "rules of before hold", _LIMITS,
        changing=True, seeds=25),
@@ -167,6 +167,8 @@ LANE_MUTANTS: Final = [
        "redis.call('HINCRBY', counters, 'sequence', 1)", "who is taken back has the fence of before", _ORDER),
     # Who must call the gate.
     _L("release.l = lane_claim", "release.l = nil", "an end gives no slot back", _LIMITS),
+    _L("if lane then lane_released(lane, id, 'c') end", "", "what completes gives no slot back", _LIMITS),
+    _L("if how then\n        if", "if false then\n        if", "what is not ours gives a slot back", _LIMITS),
     _L("\n    lane_opened(id, letter)\n", "\n", "a requeued letter shuts its lane", _HALTING,
        script="requeue"),
     _L("\n  lane_opened(id, letter)\n", "\n", "a purged letter shuts its lane", _HALTING, deadly=True,

@@ -209,7 +209,9 @@ class WorkerSteps(Base):
             kind = data.draw(st.sampled_from(kinds))
             delivery = held.delivery
             rich = delivery.claims != b""
-            items[delivery.place] = Settlement(delivery.place, delivery.local, kind(delivery), rich)
+            items[delivery.place] = Settlement(
+                delivery.place, delivery.local, kind(delivery), rich, (), delivery.claims
+            )
         number = self._numbered(consumer)
         self._do(lambda: self._settle(consumer, number, list(items.values())), again)
 

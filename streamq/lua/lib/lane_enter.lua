@@ -19,19 +19,19 @@ end
 local function lane_named(joins) return joins.lane ~= '' and joins.lane or NO_LANE end
 
 local function lane_costing(joins, fields)
-  if not joins.cost or joins.cost == 1 then return end
+  if joins.cost == 1 then return end
   fields[#fields + 1] = 'w'
   fields[#fields + 1] = string.format('%.0f', joins.cost)
 end
 
 local function lane_enter(joins, letter, fields)
-  lane_costing(joins, fields)
-  local id = lane_gate().arrive(lane_named(joins), joins.cost, letter, fields)
+  if joins.cost then lane_costing(joins, fields) end
+  local id = (gate_made or lane_gate()).arrive(lane_named(joins), joins.cost, letter, fields)
   return id
 end
 
 local function lane_later(joins, fields, due, number)
-  lane_costing(joins, fields)
+  if joins.cost then lane_costing(joins, fields) end
   if not number then number = waits(due) and redis.call('HINCRBY', counters, 'sequence', 1) or 0 end
   return laned(fields, 'L', number, lane_named(joins))
 end
@@ -41,11 +41,12 @@ local function lane_probe(wrong)
 end
 
 local function lane_ready(tasks, now)
-  local asking = 0
+  local names, alone = {}, true
   for _, task in ipairs(tasks) do
-    local asks = task.joins and task.joins.lane
-    if asks and (task.lock or not task.due or task.due <= now) then asking = asking + 1 end
+    local joins = task.joins
+    if joins and joins.lane and (task.lock or not task.due or task.due <= now) then names[#names + 1] = lane_named(joins) end
+    alone = alone and joins and joins.unique == nil and joins.trailing == nil
   end
-  if asking > 0 then lane_gate() end
-  if asking == #tasks then lane_gate().expect(asking) end  -- nobody else draws numbers in between
+  if #names > 0 then lane_gate().fetch(names) end
+  if alone and #names == #tasks then lane_gate().expect(#names) end
 end

@@ -26,17 +26,32 @@ local function lane_gate()
   local touched, listed, doorbell_there, died = {}, {}, nil, 0
   local into, endless = {h = high, n = normal, l = low}, whole.room == math.huge
 
-  -- tostring() gives 14 digits; times and scores have more.
-  local function exact(value) return string.format('%.17g', value) end
+  -- tostring() gives 14 digits; times and scores have more. A whole number is the same text, and costs a quarter.
+  local function exact(value)
+    if value % 1 == 0 and value < 1e15 and value > -1e15 then return string.format('%d', value) end
+    return string.format('%.17g', value)
+  end
 
   local function spend(of, cost)
     -- A forced task could go beyond the burst: that is not carried over.
     of.tat = math.min(math.max(of.tat, now) + math.min(cost, of.burst) * of.interval, now + of.burst * of.interval)
   end
 
-  -- g.expect(n): so many numbers will be needed, so they are drawn together.
-  local drawn, left = 0, 0
-  function g.expect(number) g.expected = number end
+  -- g.fetch(names): these lanes will be asked, so their records and places in `turns` are read together.
+  -- g.expect(n): so many numbers will be needed, and nobody else draws some in between, so they are drawn together; new rows
+  -- are written together.
+  -- scores: of lanes that nobody has updated since; false if a lane is not in `turns`.
+  local drawn, left, scores = 0, 0, {}
+  function g.expect(number) g.expected, g.together = number, true end
+
+  function g.fetch(names)
+    b.fetch(names)
+    for first = 1, turning > 0 and #names or 0, 1000 do
+      local last = math.min(first + 999, #names)
+      local told = redis.call('ZMSCORE', turns, unpack(names, first, last))
+      for n = first, last do scores[names[n]] = told[n - first + 1] and tonumber(told[n - first + 1]) end
+    end
+  end
   local function next_number()
     if left == 0 then
       left = g.expected or 1
@@ -60,13 +75,44 @@ local function lane_gate()
     if gate_buries then bury(row) else r.behind = row end
   end
 
+  -- Rows of admitted tasks go together, and so do their new places.
+  local gone_rows, gone_places = {}, {}
+  local function remove_admitted()
+    if #gone_rows > 0 then redis.call('ZREM', lanes, unpack(gone_rows)) end
+    if #gone_places > 0 then redis.call('HSET', index, unpack(gone_places)) end
+    gone_rows, gone_places = {}, {}
+  end
+
+  -- Return the next row of a lane. While one lane alone is admitted from, several are read together.
+  local admitting = false
+  local function next_row(lane, r)
+    if r.more and #r.more > 0 then return table.remove(r.more) end
+    local from = r.behind and '(' .. r.behind or '[' .. lane .. '\0'
+    local most = admitting and turning <= 1 and math.max(1, math.min(16, room())) or 1
+    local rows = redis.call('ZRANGE', lanes, from, '(' .. lane .. '\1', 'BYLEX', 'LIMIT', 0, most)
+    if most == 1 then return rows[1] end
+    r.more = {}
+    for n = #rows, 2, -1 do r.more[#r.more + 1] = rows[n] end
+    return rows[1]
+  end
+
   -- Return the first row of a lane; false if it has none.
   local rows_there = waiting and redis.call('EXISTS', lanes) == 1
+  local new_rows, new_places, short_now = {}, {}, nil
+  local function write_rows()
+    for n = 1, #new_rows, 1000 do
+      local last = math.min(n + 999, #new_rows)
+      redis.call('ZADD', lanes, unpack(new_rows, n, last))
+      redis.call('HSET', index, unpack(new_places, n, last))
+    end
+    if #new_rows > 0 then new_rows, new_places = {}, {} end
+  end
+
   local function head_of(lane, r)
     if not rows_there then return false end
     while r.head == nil do
-      local from = r.behind and '(' .. r.behind or '[' .. lane .. '\0'
-      local row = redis.call('ZRANGE', lanes, from, '(' .. lane .. '\1', 'BYLEX', 'LIMIT', 0, 1)[1]
+      write_rows()
+      local row = next_row(lane, r)
       r.head = row and lane_row(row) or false
       if row and not r.head then set_aside(r, row) end
     end
@@ -94,16 +140,23 @@ local function lane_gate()
 
   local function allowed(r, head) return r.halt == '' and r.held < r.running, ready_at(r, head.cost, head.due) end
 
+  local alone, alone_at  -- the only lane in `turns`, where that is known, and its score
   local function place_in_turns(lane, r, head, score)
     local want = score and whole.fair and score or score_of(r, head)
     if want ~= score then turning = turning + redis.call('ZADD', turns, exact(want), lane) end
+    if turning == 1 then alone, alone_at = lane, want end
   end
 
   -- Bring `turns` and `ripe` up to date for a lane. new: the lane is not in `turns`, or its score there is void.
   local function update(lane, new)
-    local r = record(lane)
+    local r, score = record(lane), scores[lane]
+    scores[lane] = nil
     local head = head_of(lane, r)
-    local score = not new and turning > 0 and tonumber(redis.call('ZSCORE', turns, lane) or nil) or nil
+    if new or turning == 0 then
+      score = nil
+    elseif score == nil then
+      score = tonumber(redis.call('ZSCORE', turns, lane) or nil)
+    end
     local free, ready, timer = false, 0, nil
     if head then
       free, ready = allowed(r, head)
@@ -116,7 +169,7 @@ local function lane_gate()
     if head and free and ready <= now then
       place_in_turns(lane, r, head, score)
     elseif turning > 0 and (score or new) then
-      turning = turning - redis.call('ZREM', turns, lane)
+      turning, alone = turning - redis.call('ZREM', turns, lane), nil
       if head and score and whole.fair and score > whole.virtual then r.finish = score end
     end
     set_timer(lane, timer)
@@ -151,7 +204,11 @@ local function lane_gate()
   local function enter(letter, fields, number, lane)
     fields = laned(fields, 'l', number, lane)
     if whole.order then fields = changed(fields, {g = string.format('%.0f', next_number())}) end
-    local entry = redis.call('XADD', into[letter], '*', unpack(fields))
+    local entry = redis.pcall('XADD', into[letter], '*', unpack(fields))
+    if type(entry) == 'table' then  -- a full stream: the rows of those before it go nevertheless
+      remove_admitted()
+      error(entry)
+    end
     if doorbell_there == nil then doorbell_there = redis.call('EXISTS', doorbell) == 1 end
     if doorbell_there then ring(into[letter]) end
     entry = letter .. entry
@@ -176,15 +233,12 @@ local function lane_gate()
     if not fields then return set_aside(r, head.row) end
     local id = field(fields, 'i')
     local place = enter(head.letter, fields, head.number, lane)  -- before the row goes: a full stream loses nothing
-    redis.call('ZREM', lanes, head.row)
-    if id then redis.call('HSET', index, id, place) end
+    gone_rows[#gone_rows + 1], r.behind = head.row, head.row
+    if id then gone_places[#gone_places + 1], gone_places[#gone_places + 2] = id, place end
     charge(r, head.cost, score)
   end
 
-  -- Add a row to a lane; return the task's id. Most rows are added behind others, and then the lane's first row is the same.
-  local function park(lane, r, digit, number, letter, cost, due, fields, id)
-    id = id or string.format('d%.0f-%.0f', now_ms, number)
-    local key = digit .. string.format('%015.0f', number)
+  local function without_id(fields)
     local rest = {}
     for n = 1, #fields, 2 do
       if fields[n] ~= 'i' and fields[n] ~= 'g' then
@@ -192,15 +246,39 @@ local function lane_gate()
         rest[#rest + 1] = fields[n + 1]
       end
     end
-    rest[#rest + 1] = 'i'
-    rest[#rest + 1] = id
+    return rest
+  end
+
+  -- Return whether a row of this rank changes nothing for its lane but its length, so that nobody need read the first row.
+  local function unmoved(lane, r, free, rank)
+    local score = scores[lane]
+    if score then
+      if whole.fair then return not r.interval end
+      return rank > score
+    end
+    return not free and timed == 0 and (score == false or turning == 0)
+  end
+
+  -- Add a row to a lane; return the task's id. Most rows are added behind others, and then the lane's first row is the same.
+  local function park(lane, r, digit, number, letter, cost, due, fields, id, unmoved_)
+    local rest, short = id and without_id(fields) or fields, nil
+    if not id then
+      id, short_now = string.format('d%d-%d', now_ms, number), short_now or short_ms(now_ms)
+      short = short_now
+    end
+    local key = digit .. string.format('%015d', number)
+    local size = #rest
+    rest[size + 1], rest[size + 2] = 'i', short or id
     due = due and due > now_ms and string.format('%.0f', due) or ''
     local head = r.head
     local row = lane .. '\0' .. key .. letter .. (cost == 1 and '1' or string.format('%.0f', cost)) .. ';' .. due .. ';'
       .. cmsgpack.pack(laned(rest))
-    redis.call('ZADD', lanes, 0, row)
+    local count = #new_rows
+    new_rows[count + 1], new_rows[count + 2] = 0, row
+    new_places[count + 1], new_places[count + 2] = id, place_of(digit, number, lane)
+    if not g.together then write_rows() end
     rows_there = true
-    redis.call('HSET', index, id, 'k' .. key .. lane)
+    if unmoved_ and not head then return id end
     if head == nil or not head or tonumber(digit) * 1e15 + number < head.rank then
       r.head = nil
       update(lane)
@@ -216,20 +294,23 @@ local function lane_gate()
   -- Let a task run now if the limits allow it and no other has the first right; otherwise park it. number: its place in the
   -- order, if it has one already. due (ms): not before then. Return its id, and whether it was parked.
   function g.arrive(lane, cost, letter, fields, id, number, due)
-    look_at_timers()
+    if not started then look_at_timers() end
     local r = record(lane)
     number = number and tonumber(number) > 0 and tonumber(number) or next_number()
     cost = cost and math.max(1, math.min(tonumber(cost) or 1, 999999999)) or 1
-    local direct = turning == 0 and not (rows_there and head_of(lane, r)) and not (due and due > now_ms)
-    if direct and r.halt == '' and r.held < r.running and ready_at(r, cost, 0) <= now
+    local free = r.halt == '' and r.held < r.running
+    local direct = free and turning == 0 and not (rows_there and head_of(lane, r)) and not (due and due > now_ms)
+    if direct and ready_at(r, cost, 0) <= now
       and (not whole.interval or ready_at(whole, cost, 0) <= now) and (endless or room() > 0) then
       charge(r, cost, math.max(r.finish, whole.virtual))
       local place = enter(letter, fields, number, lane)
       if id then redis.call('HSET', index, id, place) end
       return id or place, false
     end
-    head_of(lane, r)
-    return park(lane, r, digit_of(r, letter), number, letter, cost, due, fields, id), true
+    local digit = digit_of(r, letter)
+    local still = not due and unmoved(lane, r, free, tonumber(digit) * 1e15 + number)
+    if not still then head_of(lane, r) end
+    return park(lane, r, digit, number, letter, cost, due, fields, id, still), true
   end
 
   -- Give back the slot of an entry that is gone. With on_dead="halt", the first dead letter halts its ordered lane.
@@ -310,14 +391,18 @@ local function lane_gate()
   end
 
   local function admit_all()
+    admitting = true
     while turning > 0 and room() > 0 do
       if budget <= 0 then
         more = true
         return
       end
       budget = budget - 1
-      local first = redis.call('ZRANGE', turns, 0, 0, 'WITHSCORES')
-      local lane, score = first[1], tonumber(first[2])
+      local lane, score = alone, alone_at
+      if not alone or turning > 1 then
+        local first = redis.call('ZRANGE', turns, 0, 0, 'WITHSCORES')
+        lane, score = first[1], tonumber(first[2])
+      end
       local r = record(lane)
       local head = head_of(lane, r)
       local free, ready = false, 0
@@ -358,14 +443,23 @@ local function lane_gate()
     return b.counting and r.counted > 0 and string.format('%.0f@%s', r.counted, b.counting.stamp) or nil
   end
 
+  local slots_text = {[0] = ''}
   local function save()
     local counting = b.counting
     for lane, r in pairs(b.records) do
       if r.tat <= now and r.finish <= 0 and r.held_until <= now and r.halt == '' and not counting then
-        put(lane, r.held > 0 and r.held .. ';;;;' or '')  -- nearly all: slots and nothing else
+        -- Nearly all: slots and nothing else.
+        local text = slots_text[r.held]
+        if not text then
+          text = r.held .. ';;;;'
+          slots_text[r.held] = text
+        end
+        put(lane, text)
       else
-        keep(lane, table.concat({
-          text_of(r.held, 0), text_of(r.tat, now), text_of(r.finish, 0), text_of(r.held_until, now), r.halt, counted_of(r)}, ';'))
+        local counted = counted_of(r)
+        local text = text_of(r.held, 0) .. ';' .. text_of(r.tat, now) .. ';' .. text_of(r.finish, 0) .. ';'
+          .. text_of(r.held_until, now) .. ';' .. r.halt
+        keep(lane, counted and text .. ';' .. counted or text)
       end
     end
     keep('', table.concat({text_of(whole.tat, now), text_of(whole.virtual, 0), text_of(whole.newest, 0)}, ';'))
@@ -389,10 +483,12 @@ local function lane_gate()
 
   function g.close()
     settle_numbers()
+    write_rows()
     b.entries = nil
     for _, lane in ipairs(listed) do update(lane) end
     look_at_timers()
     admit_all()
+    remove_admitted()
     if more then set_timer('', now) end
     if (whole.virtual > 0 or whole.newest > 0) and redis.call('EXISTS', lanes) == 0 and used() == 0 then
       whole.virtual, whole.newest = 0, 0

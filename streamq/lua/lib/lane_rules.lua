@@ -1,6 +1,7 @@
 -- lane_rules(): return the rules of a task type, the records of its lanes, and when a task may run. Changes nothing.
 -- The answer has: whole (rules and record of the type), record(lane), records (those read so far), ready_at(of, cost,
--- due), room(), used(), now (us), now_ms, counting (the recount under way) and stored (see lane_policy).
+-- due), room(), used(), now (us), now_ms, counting (the recount under way) and stored (see lane_policy). fetch(names) reads
+-- the records of several lanes that will be asked for.
 --
 -- The policy's field `gate` has running;interval;burst;fair;order;halt of the type and running;interval;burst;weight
 -- of a lane, each empty if there is no such rule; an interval is the us of one unit of cost. `limits` has what an operator
@@ -19,6 +20,7 @@ local function lane_rules()
   end
 
   local function sound(text, least)
+    if text == '' then return nil end
     local value = text and tonumber(text)
     return value and value >= least and value < 1e16 and value or nil
   end
@@ -76,9 +78,14 @@ local function lane_rules()
     return stamp == b.counting.stamp and sound(number, 0) or 0
   end
 
-  -- Return a lane's record with its rules. Nearly every lane has slots and nothing else, or has no record.
+  -- Return a lane's record with its rules. Nearly every lane has slots and nothing else, or has no record; many have the same.
+  local only_slots = {[''] = 0}
   local function read_record(lane, text, by)
-    local held = text == '' and 0 or tonumber(string.match(text, '^(%d+);;;;$'))
+    local held = only_slots[text]
+    if not held then
+      held = tonumber(string.match(text, '^(%d+);;;;$'))
+      if held and held < 1e16 then only_slots[text] = held end
+    end
     if held and held < 1e16 and not overruled then
       return {
         held = held, tat = 0, finish = 0, held_until = 0, halt = '', running = by.running, interval = by.interval,
@@ -95,15 +102,26 @@ local function lane_rules()
   local function record(lane)
     local r = records[lane]
     if r then return r end
-    local text = redis.call('HGET', slots, lane) or ''
+    local text = kept[lane]
+    if not text then
+      text = redis.call('HGET', slots, lane) or ''
+      kept[lane] = text
+    end
     local named = lane ~= NO_LANE
-    kept[lane] = text
     r = read_record(lane, text, named and of_lanes or no_rules)
     if b.counting then r.counted = tallied(string.match(text, '^[^;]*;[^;]*;[^;]*;[^;]*;[^;]*;(.*)$')) end
     records[lane] = r
     r.ordered = whole.order and named
     if r.ordered then r.running = math.min(r.running, 1) end
     return r
+  end
+
+  function b.fetch(names)
+    for first = 1, #names, 1000 do
+      local last = math.min(first + 999, #names)
+      local texts = redis.call('HMGET', slots, unpack(names, first, last))
+      for n = first, last do kept[names[n]] = texts[n - first + 1] or '' end
+    end
   end
 
   -- Return when (us) a task of this cost may run by the rate. A cost above the burst is charged as the burst: otherwise the
