@@ -19,7 +19,7 @@ from streamq.model.outcome import Cancelled, HandedBack, Outcome
 from streamq.registry.handler import Handler
 from streamq.registry.registry import Registry
 from streamq.resources.opened import OpenResources
-from streamq.running_context import drain, stepped
+from streamq.running_context import drain
 from streamq.telemetry import logs
 from streamq.telemetry.counters import Counters
 from streamq.worker import failures
