@@ -50,6 +50,9 @@ _FAIR = ("fair with everything", "fair", "order and fair")
 _LIMITS = ("limits", "rates", "fair with everything")
 _ORDER = ("order, halt and rate", "order", "order and fair")
 _HALTING = ("order, halt and rate",)
+_ONLY_HALT = ("halt",)
+_MORE: Final = PROFILES | {"halt": Rules(order=True, halt=True)}
+"""Where no rate keeps a task from a lane that is shut: few would ask at the right moment."""
 _DIRECT = "turning == 0 and not (rows_there and head_of(lane, r))"
 _TOKENS = "and (not whole.interval or ready_at(whole, cost, 0) <= now) and (endless or room() > 0) then"
 _BACK = "r.held = before > 0 and before - 1 or 0"
@@ -94,8 +97,8 @@ LANE_MUTANTS: Final = [
     _L("if r.ordered then r.running = math.min(r.running, 1) end", "", "two of an ordered lane", _ORDER),
     _L(_HALT, "", "no halt", ("order, halt and rate",)),
     _L(
-        "if r.halt ~= id then return end", "", "another letter opens", ("order, halt and rate",),
-        changing=True,
+        "if r.halt ~= id then return end", "", "another letter opens", _ONLY_HALT + _HALTING,
+        changing=True, deadly=True, seeds=12,
     ),
     _L(
         "if not hold and due and not g.record(lane).ordered then", "if not hold and due then",
@@ -108,9 +111,11 @@ LANE_MUTANTS: Final = [
         "a new number", _LIMITS
     ),
     _L(
-        "gone_places[#gone_places + 1], gone_places[#gone_places + 2] = id, place", "place = place", "lost by its id", _LIMITS
+        "gone_places[#gone_places + 1], gone_places[#gone_places + 2] = id, place", "place = place",
+        "lost by its id", _LIMITS
     ),
-    _L("new_places[count + 2] = id, place_of(digit, number, lane)", "new_places[count + 2] = 'x', 'x'", "a parked task has no place", _LIMITS),
+    _L("new_places[count + 2] = id, place_of(digit, number, lane)", "new_places[count + 2] = 'x', 'x'",
+       "a parked task has no place", _LIMITS),
     _L(
         _FOUND + "\n    g.touch(found.lane)", _FOUND, "nobody looks behind a cancelled one", _LIMITS + _RATES
     ),
@@ -121,8 +126,9 @@ LANE_MUTANTS: Final = [
     ),
     _L("string.format('%.17g', value)", "tostring(value)", "digits are lost", _FAIR + _RATES),
     # How a lane is entered, straight and from its rows.
-    _L("local free = r.halt == '' and r.held < r.running", "local free = r.halt == ''", "no slot of the lane", _LIMITS),
-    _L("local free = r.halt == '' and r.held", "local free = r.held", "past a halt", _HALTING, deadly=True),
+    _L("local free = r.halt == '' and r.held < r.running", "local free = r.halt == ''",
+       "no slot of the lane", _LIMITS),
+    _L("local free = r.halt == '' and r.held", "local free = r.held", "past a halt", _ONLY_HALT, deadly=True),
     _L("return r.halt == '' and r.held < r.running, ready_at", "return r.held < r.running, ready_at",
        "a lane that halts goes on", _HALTING),
     _L("return r.halt == '' and r.held < r.running, ready_at", "return r.halt == '', ready_at",
@@ -133,7 +139,8 @@ LANE_MUTANTS: Final = [
     _L("local ready = of.held_until or 0", "local ready = 0", "a lane is not held back", _LIMITS),
     _L("local function look_at_timers()\n    if started", "local function look_at_timers()\n    if true",
        "nobody looks at timers", _RATES),
-    _L("gone_rows[#gone_rows + 1], r.behind = head.row, head.row", "r.behind = head.row", "who was admitted waits still", _LIMITS),
+    _L("gone_rows[#gone_rows + 1], r.behind = head.row, head.row", "r.behind = head.row",
+       "who was admitted waits still", _LIMITS),
     _L("        update(lane, true)\n", "", "a lane has one turn for ever", _LIMITS),
     _L("      if not free or ready > now then", "      if not head then", "rules of before hold", _LIMITS,
        changing=True, seeds=25),
@@ -203,7 +210,7 @@ def noticed(url: str, mutant: LaneMutant) -> str:
             for seed in range(1, mutant.seeds + 1):
                 for profile in mutant.profiles:
                     flush(transport)
-                    if how := _fails(transport, Rules(**vars(PROFILES[profile])), seed, mutant):
+                    if how := _fails(transport, Rules(**vars(_MORE[profile])), seed, mutant):
                         return how
     finally:
         transport.close()

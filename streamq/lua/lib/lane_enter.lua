@@ -19,7 +19,7 @@ end
 local function lane_named(joins) return joins.lane ~= '' and joins.lane or NO_LANE end
 
 local function lane_costing(joins, fields)
-  if joins.cost == 1 then return end
+  if not joins.cost or joins.cost == 1 then return end
   fields[#fields + 1] = 'w'
   fields[#fields + 1] = string.format('%.0f', joins.cost)
 end
