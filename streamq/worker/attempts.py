@@ -102,12 +102,13 @@ class Attempts:
             if early is not None:
                 return early
         handler = self._registry.handlers[delivery.type]
-        if delivery.node and not isinstance(late := await self._read_inputs(attempt, handler), bytes):
-            return late
-        try:
-            read = handler.read
+        if delivery.node:
+            if not isinstance(late := await self._read_inputs(attempt, handler), bytes):
+                return late
             if attempt.payload:
                 delivery = delivery._replace(payload=attempt.payload)
+        try:
+            read = handler.read
             if read is not None and handler.blobs is not None:
                 if blob_of(delivery.payload) is not None:
                     self._wait_for_it(attempt)
@@ -210,24 +211,14 @@ class Attempts:
     def _completed(self, attempt: Attempt, handler: Handler, result: bytes) -> Outcome | None:
         """Return the outcome with the result and the attempt's times; empty if no result is kept."""
         delivery, context = attempt.held.delivery, attempt.context
-        follow_ups = end(context) if context is not None else None
-        if follow_ups and any(isinstance(one, Continued) for one in follow_ups):
-            return self._continued(attempt, handler, follow_ups, result)
-        effects: tuple[Effect, ...] = ()
-        growth = b""
-        node = delivery.node
-        if node:
-            result, growth = grown(handler, result, follow_ups)
-            effects = of_node(delivery, growth, expanded=handler.expands)
-            growth = growth if effects else b""
-        tasks = tuple(one for one in follow_ups if isinstance(one, FollowUp)) if follow_ups else ()
-        if tasks:
-            effects = (Follow(tasks), *effects)
-        if effects:
-            attempt.held.effects = effects
+        follow_ups, growth = end(context) if context is not None else None, b""
+        if follow_ups or delivery.node:
+            if any(isinstance(one, Continued) for one in follow_ups or ()):
+                return self._continued(attempt, handler, follow_ups or [], result)
+            result, growth = _with_effects(attempt.held, handler, result, follow_ups or [])
         plain = delivery.overrides is None
         retention_ms = handler.retention_ms if plain else failures.retention_ms(handler, delivery)
-        if not retention_ms and not node:
+        if not retention_ms and not delivery.node:
             return _NO_RESULT
         now = time.monotonic()
         started, offset = attempt.started or now, attempt.offset
@@ -238,7 +229,7 @@ class Attempts:
         if attempt.stored is not None:
             result, blob = attempt.stored
             if blob is not None:
-                attempt.held.effects = (*effects, blob)
+                attempt.held.effects = (*attempt.held.effects, blob)
         elif handler.read is not None:
             result = handler.stored_result(result, delivery)
         packed = stored_result.pack_result(result, delivery, self._mark, started_ms, run_ms)
@@ -419,6 +410,21 @@ class Attempts:
             if delivery.attempt >= failures.max_attempts(handler, delivery):
                 return Died("attempts", delivery.failures, started)
             return Retried(round(failures.AT_LEAST * 1000), delivery.failures)
+
+
+def _with_effects(
+    held: Held, handler: Handler, result: bytes, follow_ups: list[object]
+) -> tuple[bytes, bytes]:
+    """Note what else the settlement does: write follow-ups, or keep a result for a flow. Return the result,
+    and the children of a flow's node as they are stored behind it."""
+    effects: tuple[Effect, ...] = ()
+    growth = b""
+    if held.delivery.node:
+        result, growth = grown(handler, result, follow_ups)
+        effects = of_node(held.delivery, growth, expanded=handler.expands)
+    tasks = tuple(one for one in follow_ups if isinstance(one, FollowUp))
+    held.effects = (Follow(tasks), *effects) if tasks else effects
+    return result, growth if effects else b""
 
 
 async def _flush(attempt: Attempt, handler: Handler) -> None:

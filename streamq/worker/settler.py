@@ -240,6 +240,8 @@ class _Lane:
 def _size(waiting: list[Ended]) -> int:
     """Return how many outcomes go into the next call: fewer if they have follow-ups, which are tasks to write
     as well, or are nodes of flows."""
+    if not any(held.effects for held, _ in waiting[:BATCH]):
+        return BATCH
     number = size = nodes = 0
     for n, (held, _) in enumerate(waiting[:BATCH]):
         for effect in held.effects:
