@@ -175,7 +175,7 @@ LANE_MUTANTS: Final = [
     # Who must call the gate.
     _L("release.l = lane_claim", "release.l = nil", "an end gives no slot back", _LIMITS),
     _L("if lane then lane_released(lane, id, 'c') end", "", "what completes gives no slot back", _LIMITS),
-    _L("if how then\n        if", "if false then\n        if", "what is not ours gives a slot back", _LIMITS),
+    _L("group, ARGV[m]) == 1", "group, ARGV[m]) >= 0", "what is not ours gives a slot back", _LIMITS),
     _L("\n    lane_opened(id, letter)\n", "\n", "a requeued letter shuts its lane", _HALTING,
        script="requeue"),
     _L("\n  lane_opened(id, letter)\n", "\n", "a purged letter shuts its lane", _HALTING, deadly=True,
