@@ -220,7 +220,9 @@ class _Batch:
         letter = place[0]
         self._plain[letter].append(place[1:])
         self._order[letter].append(n)
-        self._keep(local, outcome)
+        result, retention_ms = outcome
+        if retention_ms:  # not by `_keep`: a call less for each task
+            self._pairs[self._bucket(local, retention_ms)] += (local, result)
 
     def _keep(self, local: str, outcome: Completed) -> None:
         result, retention_ms = outcome

@@ -32,7 +32,7 @@ from streamq.payloads.stage import NoKey, UnknownEncoding
 from streamq.registry.handler import Handler
 from streamq.registry.registry import Registry
 from streamq.resources.opened import OpenResources
-from streamq.running_context import end, stepped, store_cursors, told
+from streamq.running_context import stepped, store_cursors, told
 from streamq.telemetry.counters import Counters
 from streamq.telemetry.traces import trace_id
 from streamq.worker import failures
@@ -211,7 +211,10 @@ class Attempts:
     def _completed(self, attempt: Attempt, handler: Handler, result: bytes) -> Outcome | None:
         """Return the outcome with the result and the attempt's times; empty if no result is kept."""
         delivery, context = attempt.held.delivery, attempt.context
-        follow_ups, growth = end(context) if context is not None else None, b""
+        follow_ups, growth = None, b""
+        if context is not None:
+            context._ended = True  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001 - `end`, a call less
+            follow_ups = context._follow_ups  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
         if follow_ups or delivery.node:
             if any(isinstance(one, Continued) for one in follow_ups or ()):
                 return self._continued(attempt, handler, follow_ups or [], result)

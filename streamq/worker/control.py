@@ -104,9 +104,10 @@ class Control:
 
     def settled(self, ended: list[Ended]) -> None:
         """Log and publish outcomes, now that Redis has stored them; let flows go on."""
-        self._flow_nodes.settled(ended)
         observed = self._observers.stored is not None
         for held, outcome in ended:
+            if held.delivery.node:
+                self._flow_nodes.settled(held, outcome)
             if held.failed is not None:
                 self._attempt_log.failed(held, outcome)
             if observed:

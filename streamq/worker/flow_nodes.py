@@ -87,11 +87,10 @@ class FlowNodes:
             return await adrive(self._config.transport, found)
         return await self._inputs.drive(delivery.shard, found, PATIENCE)
 
-    def settled(self, ended: Iterable[tuple[Held, Outcome]]) -> None:
-        """Advance the flows of these nodes, now that their ends are stored."""
-        for held, outcome in ended:
-            if held.delivery.node and (how := _ENDS.get(type(outcome))):
-                self._put(held, "g" if any(getattr(one, "grown", 0) for one in held.effects) else how)
+    def settled(self, held: Held, outcome: Outcome) -> None:
+        """Advance the flow of this node, now that its end is stored."""
+        if how := _ENDS.get(type(outcome)):
+            self._put(held, "g" if any(getattr(one, "grown", 0) for one in held.effects) else how)
 
     def _put(self, held: Held, how: str) -> None:
         try:
