@@ -22,6 +22,7 @@ from streamq.model.outcome import Completed, Died, Retried
 from streamq.model.task import IdempotencyKey, NewTask, TaskId
 from streamq.transport.sync_transport import SyncTransport
 from tests.lua.lane_twin import Rules
+from tests.lua.laned import laned
 from tests.lua.shard import Shard
 from tests.lua.test_unique import put
 
@@ -210,49 +211,44 @@ def miscounted_lane(shard: Shard) -> None:
     shard.command("HSET", shard.t.slots, "acme", "3;;;;")
 
 
-def laned(shard: Shard, rules: Rules) -> None:
-    """The type has lanes: of `acme` and of `other` two tasks each ask to run."""
-    for gate in (Rules(), rules):  # a type with tasks becomes ordered only if it had lanes
-        policy = {"gate": gate.gate(), "lane": "customer", "max_backlog": "1000000000000000"}
-        shard.run(producer_calls.register(shard.t, shard.s, "tests:email", policy))
-    for lane in ("acme", "acme", "other", "other"):
-        shard.enqueue(NewTask(b"{}", "normal", joins=f'{{"lane":"{lane}"}}'))
-    shard.run(daemon_calls.promote(shard.t, 10, rich=True))
+def sound(shard: Shard, rules: Rules) -> None:
+    """The type has lanes, and nothing of them is wrong yet."""
+    laned(shard, rules)
     assert look(shard).problems == []
 
 
 def slots_that_were_deleted(shard: Shard) -> None:
-    laned(shard, Rules(lane_running=1))
+    sound(shard, Rules(lane_running=1))
     shard.command("DEL", shard.t.slots)
 
 
 def slot_of_a_task_that_is_gone(shard: Shard) -> None:
-    laned(shard, Rules(lane_running=1))
+    sound(shard, Rules(lane_running=1))
     shard.command("HSET", shard.t.slots, "acme", "2;;;;")
 
 
 def lane_without_its_turn(shard: Shard) -> None:
-    laned(shard, Rules(running=1))
+    sound(shard, Rules(running=1))
     assert shard.command("ZREM", shard.t.turns, "other") == 1
 
 
 def turn_of_a_lane_that_may_not_go(shard: Shard) -> None:
-    laned(shard, Rules(lane_running=1))
+    sound(shard, Rules(lane_running=1))
     shard.command("ZADD", shard.t.turns, 1, "acme", 2, "nobody")
 
 
 def lost_timer(shard: Shard) -> None:
-    laned(shard, Rules(lane_interval=3.6e9))
+    sound(shard, Rules(lane_interval=3.6e9))
     assert shard.command("ZREM", shard.t.ripe, "acme") == 1
 
 
 def timer_for_nothing(shard: Shard) -> None:
-    laned(shard, Rules(lane_running=1))
+    sound(shard, Rules(lane_running=1))
     shard.command("ZADD", shard.t.ripe, 9 * 10**12, "acme", 9 * 10**12, "nobody")
 
 
 def lane_that_a_deleted_letter_halts(shard: Shard) -> None:
-    laned(shard, Rules(order=True, halt=True))
+    sound(shard, Rules(order=True, halt=True))
     [first, *_] = [one for one in shard.fetch() if one.claims]
     shard.settle([first], Died("attempts", b"[]"))
     assert look(shard).problems == []

@@ -6,15 +6,13 @@ from __future__ import annotations
 import pytest
 
 from streamq import Every, StreamQ
-from streamq.calls import daemon as daemon_calls
-from streamq.calls import producer as producer_calls
 from streamq.cli import overview, target, top
 from streamq.cli.layout import plain
 from streamq.model.outcome import Died
-from streamq.model.task import NewTask
 from streamq.schedules.state import State
 from tests.cli.conftest import Capture, as_json, run
 from tests.lua.lane_twin import Rules
+from tests.lua.laned import laned
 from tests.lua.shard import Shard
 
 DAY_MS = 86_400_000
@@ -38,18 +36,8 @@ def told(shard: Shard, capsys: Capture) -> str:
     return shown
 
 
-def laned(shard: Shard, rules: Rules) -> None:
-    """Of each of two lanes a task is ready and one waits."""
-    shard.fetch()
-    for gate in (Rules(), rules):  # a type with tasks becomes ordered only if it had lanes
-        policy = {"gate": gate.gate(), "lane": "customer", "max_backlog": "1000000000000000"}
-        shard.run(producer_calls.register(shard.t, shard.s, "tests:email", policy))
-    for lane in ("acme", "acme", "other", "other"):
-        shard.enqueue(NewTask(b"{}", "normal", joins=f'{{"lane":"{lane}"}}'))
-    shard.run(daemon_calls.promote(shard.t, 10, rich=True))
-
-
 def test_halted_lanes(shard: Shard, capsys: Capture) -> None:
+    shard.fetch()
     laned(shard, Rules(order=True, halt=True))
     assert watched(shard).standstill.told() == []
     [first, *_] = [one for one in shard.fetch() if one.claims]
@@ -60,6 +48,7 @@ def test_halted_lanes(shard: Shard, capsys: Capture) -> None:
 
 
 def test_paused_lanes(shard: Shard, capsys: Capture) -> None:
+    shard.fetch()
     laned(shard, Rules(lane_running=1))
     admin = target.Target(shard.transport, "shop", None, "").admin.acting_for("ada")
     admin.limit("email", lane="other", running=5)
