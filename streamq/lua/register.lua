@@ -10,8 +10,9 @@
 -- are held: `rules` keeps them, and until they are in force new tasks are accepted without them. Rules that are in force
 -- may change, and stay so whatever starts later. The order of lanes is never held: a task out of its order is worse than
 -- one that an older worker hands back.
--- USES lane_policy rules_kept rules_put streams
--- KEYS types policy schedule lanes turns
+-- A new type is sampled once, with no counts: whenever a daemon first runs, what came since then is growth.
+-- USES clock lane_policy rules_kept rules_put streams
+-- KEYS types policy counters sampled schedule lanes turns
 -- ARGV task_type handler wake lacking options...
 -- Returns the handler that was registered before, or '', `!<tasks>` if that many tasks keep it from being ordered, or `?`
 -- if nothing was written, because the caller is to ask the processes
@@ -40,7 +41,9 @@ if new_unique and string.find(lacking, ',unique,', 1, true) then
 end
 rules_put({gate = told.gate, lane = told.lane, unique = told.unique, held = held})
 
-redis.call('SADD', types, task_type)
+if redis.call('SADD', types, task_type) == 1 and redis.call('EXISTS', counters, sampled) == 0 then
+  redis.call('HSET', sampled, 'at', string.format('%.0f', (clock())))
+end
 local stays = {handler = true, sweep = true, recount = true, counting = told.gate ~= nil, window = told.gate ~= nil}
 redis.call('HSET', policy, 'handler', handler)
 for name, value in pairs(told) do

@@ -402,6 +402,7 @@ def test_tally_adds_up_and_expires(shard: Shard) -> None:
 
 def test_samples_note_what_is_new_whoever_takes_them(shard: Shard) -> None:
     now = shard.now()
+    shard.command("DEL", shard.t.sampled)
     assert shard.run(rollup_calls.sample([shard.t], now)) == [-1]
     shard.put()
     shard.put()
