@@ -45,6 +45,7 @@ class Handler(AppParts):
     ) -> None:
         super().__init__()
         self.name: str = name
+        self._result_name: str = f"the result of task type {name!r}"
         self.batch_function: Callable[..., Any] = function
         """Takes a list of items, if the handler takes batches."""
         self.function: Callable[..., Any] = function
@@ -109,6 +110,7 @@ class Handler(AppParts):
     def rename(self, name: str) -> None:
         """Give a handler that is not registered yet another name."""
         self.name, self._pools = name, {}
+        self._result_name = f"the result of task type {name!r}"
         self._arguments = Arguments(name, self.signature, self._annotations)
         self.arguments = self._arguments.decode
 
@@ -238,21 +240,23 @@ class Handler(AppParts):
         try:
             return result(hint)
         except InvalidArguments as error:
-            raise InvalidArguments(f"the result of task type {self.name!r}: {error}") from None
+            raise InvalidArguments(f"{self._result_name}: {error}") from None
 
     def encode_result(self, value: object) -> bytes:
         """Return a handler's return value as JSON ('' for None). Raises PayloadError if JSON cannot represent
         it, or would not be read as the annotated type."""
         if value is None or value is NEW_RUN:
             return b""
-        what = f"the result of task type {self.name!r}"
         try:
-            raw = encode_as(self._result, value, what=what)
+            raw = encode_as(self._result, value, what=self._result_name)
         except (PayloadError, MemoryError):
             raise
         except Exception as error:  # whatever the value's own methods raise: the handler is done
-            raise PayloadError(f"{what} cannot be encoded: {type(error).__name__}") from error
-        return sized(raw, self.options.max_payload, what)
+            raise PayloadError(f"{self._result_name} cannot be encoded: {type(error).__name__}") from error
+        return raw if len(raw) <= self.options.max_payload else self._sized_result(raw)
+
+    def _sized_result(self, raw: bytes) -> bytes:
+        return sized(raw, self.options.max_payload, self._result_name)
 
     @cached_property
     def expands(self) -> bool:

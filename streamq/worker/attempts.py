@@ -50,6 +50,7 @@ from streamq.worker.too_new import TooNewTasks
 from streamq.worker.wrapping import managers_of
 
 _NO_RESULT: Final = Completed()
+_new: Final = tuple.__new__
 CURSOR_PATIENCE: Final = 2.0
 """Seconds for which the cursors of an attempt that failed are stored."""
 
@@ -77,7 +78,7 @@ class Attempts:
         opened: OpenResources,
         inputs: Inputs | None = None,
     ) -> None:
-        self._registry = registry
+        self._registry, self._handlers = registry, registry.handlers
         self._worker = worker
         self._mark = stored_result.worker_mark(worker)
         self._threads, self._processes = executors.threads, executors.processes
@@ -91,55 +92,99 @@ class Attempts:
         self._suspects = Suspects(isolation, executors.suspects, self._begin)
         self.stopping = False
 
-    async def run(self, attempt: Attempt) -> Outcome | None:  # noqa: C901, PLR0912 - a step more would cost a coroutine
+    async def run(self, attempt: Attempt) -> Outcome | None:  # noqa: C901, PLR0911 - as its docstring says
         """Decode the payload, call the handler under its timeout, and return the outcome; None if the
-        delivery is fenced."""
+        delivery is fenced. The plain case, an `async def` handler and no more, takes no further step: each
+        would cost a coroutine."""
         delivery = attempt.held.delivery
         if attempt.stop is not None or self.stopping or delivery.expires_ms is not None:
             if attempt.stop == "fenced":
                 return None
-            early = self._early(attempt)
-            if early is not None:
+            if (early := self._early(attempt)) is not None:
                 return early
-        handler = self._registry.handlers[delivery.type]
-        if delivery.node:
-            if not isinstance(late := await self._read_inputs(attempt, handler), bytes):
-                return late
-            if attempt.payload:
-                delivery = delivery._replace(payload=attempt.payload)
+        handler = self._handlers[delivery.type]
+        if not handler.is_async or handler.is_wrapped or handler.read is not None:
+            return await self._run_with_more(attempt, handler)
+        if delivery.node or delivery.lost:
+            return await self._run_with_more(attempt, handler)
         try:
-            read = handler.read
-            if read is not None and handler.blobs is not None:
-                if blob_of(delivery.payload) is not None:
-                    self._wait_for_it(attempt)
-                attempt.payload = await arguments_of(handler, delivery.payload)
-                if attempt.taken and (late := self._early(attempt)) is not None:
-                    return late
-                delivery = delivery._replace(payload=attempt.payload)
-            args, kwargs = handler.arguments(delivery.payload) if read is None else read(delivery)
+            args, kwargs = handler.arguments(delivery.payload)
         except BaseException as error:  # noqa: BLE001 - also what a user's model raises
             return self._unread(attempt, handler, error)
         try:
-            # The plain case has no further step: each would cost a coroutine.
+            context = self._begin(attempt, handler)
+            token = CURRENT.set(context)
+            try:
+                value = await handler.function(*args, **kwargs)
+                result = b"" if value is None else handler.encode_result(value)
+            finally:
+                CURRENT.reset(token)
+            if context._told:  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001 - a call less
+                await _flush(attempt, handler)
+        except BaseException as error:  # noqa: BLE001 - SystemExit in a handler must not end the worker
+            return await self._raised(attempt, handler, error)
+        if attempt.stop is not None:
+            return self._completed_late(attempt, handler, result)
+        context._ended = True  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001 - as above
+        if context._follow_ups or delivery.overrides is not None:  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
+            return self._completed(attempt, handler, result)
+        if not handler.retention_ms:
+            return _NO_RESULT
+        return _new(Completed, (self._packed(attempt, result), handler.retention_ms))
+
+    async def _run_with_more(self, attempt: Attempt, handler: Handler) -> Outcome | None:
+        """Run an attempt that takes more than the call of a coroutine function."""
+        delivery, read = attempt.held.delivery, handler.read
+        payload = await self._payload(attempt, handler)
+        if not isinstance(payload, bytes):
+            return payload
+        if payload is not delivery.payload:
+            delivery = delivery._replace(payload=payload)
+        try:
+            args, kwargs = handler.arguments(payload) if read is None else read(delivery)
+        except BaseException as error:  # noqa: BLE001 - also what a user's model raises
+            return self._unread(attempt, handler, error)
+        try:
             if handler.options.executor == "process" or (delivery.lost and delivery.suspect):
                 result = await self._run_in_process(attempt, handler, args, kwargs)
             else:
                 result = await self._run_locally(attempt, handler, args, kwargs)
-            if attempt.context is not None and attempt.context._told:  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001 - a call less
+            if told(attempt.context):
                 await _flush(attempt, handler)
             if read is not None and handler.blobs is not None:
                 attempt.stored = await self._stored_result(attempt, handler, result)
-        except BaseException as error:  # SystemExit in a handler must not end the worker
-            if isinstance(error, GeneratorExit) and asyncio._get_running_loop() is None:  # noqa: SLF001
-                raise  # the loop has ended and this coroutine is being discarded
-            if attempt.context is not None:
-                await _leave(attempt, attempt.context, handler, error)
-            return self.failed(attempt, handler, error)
-        return (
-            self._completed(attempt, handler, result)
-            if attempt.stop is None
-            else self._completed_late(attempt, handler, result)
-        )
+        except BaseException as error:  # noqa: BLE001 - SystemExit in a handler must not end the worker
+            return await self._raised(attempt, handler, error)
+        if attempt.stop is not None:
+            return self._completed_late(attempt, handler, result)
+        return self._completed(attempt, handler, result)
+
+    async def _payload(self, attempt: Attempt, handler: Handler) -> bytes | Outcome | None:
+        """Return the payload, with what a flow's node gets of others and what is in a blob; or the outcome if
+        the attempt is not to start, None if it is fenced."""
+        delivery = attempt.held.delivery
+        if delivery.node and not isinstance(late := await self._read_inputs(attempt, handler), bytes):
+            return late
+        payload = attempt.payload or delivery.payload
+        if handler.read is None or handler.blobs is None:
+            return payload
+        try:
+            if blob_of(payload) is not None:
+                self._wait_for_it(attempt)
+            attempt.payload = await arguments_of(handler, payload)
+        except BaseException as error:  # noqa: BLE001 - whatever is in a store of blobs is input
+            return self._unread(attempt, handler, error)
+        late = self._early(attempt) if attempt.taken else None
+        return attempt.payload if late is None else late
+
+    async def _raised(self, attempt: Attempt, handler: Handler, error: BaseException) -> Outcome | None:
+        """Return the outcome of a handler that raised. Raise the error only if the event loop has ended and
+        this coroutine is being discarded."""
+        if isinstance(error, GeneratorExit) and asyncio._get_running_loop() is None:  # noqa: SLF001
+            raise error
+        if attempt.context is not None:
+            await _leave(attempt, attempt.context, handler, error)
+        return self.failed(attempt, handler, error)
 
     async def _read_inputs(self, attempt: Attempt, handler: Handler) -> bytes | Outcome | None:
         """Read what a flow's node needs of others. Return its payload, or the outcome if it is not to
@@ -211,32 +256,35 @@ class Attempts:
     def _completed(self, attempt: Attempt, handler: Handler, result: bytes) -> Outcome | None:
         """Return the outcome with the result and the attempt's times; empty if no result is kept."""
         delivery, context = attempt.held.delivery, attempt.context
-        follow_ups, growth = None, b""
+        follow_ups = None
         if context is not None:
             context._ended = True  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001 - `end`, a call less
             follow_ups = context._follow_ups  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
+        plain = delivery.overrides is None
+        retention_ms = handler.retention_ms if plain else failures.retention_ms(handler, delivery)
+        growth = b""
         if follow_ups or delivery.node:
             if any(isinstance(one, Continued) for one in follow_ups or ()):
                 return self._continued(attempt, handler, follow_ups or [], result)
             result, growth = _with_effects(attempt.held, handler, result, follow_ups or [])
-        plain = delivery.overrides is None
-        retention_ms = handler.retention_ms if plain else failures.retention_ms(handler, delivery)
         if not retention_ms and not delivery.node:
             return _NO_RESULT
-        now = time.monotonic()
-        started, offset = attempt.started or now, attempt.offset
-        if offset is None:
-            offset = self._clocks.offset(delivery.shard)
-        started_ms = int((started + offset) * 1000)
-        run_ms = int((now - started) * 1000)
         if attempt.stored is not None:
             result, blob = attempt.stored
             if blob is not None:
                 attempt.held.effects = (*attempt.held.effects, blob)
         elif handler.read is not None:
             result = handler.stored_result(result, delivery)
-        packed = stored_result.pack_result(result, delivery, self._mark, started_ms, run_ms)
-        return Completed(packed + growth if growth else packed, retention_ms)
+        return Completed(self._packed(attempt, result) + growth, retention_ms)
+
+    def _packed(self, attempt: Attempt, result: bytes) -> bytes:
+        """Return a result with the attempt's times, as it is stored."""
+        delivery, now = attempt.held.delivery, time.monotonic()
+        started, offset = attempt.started or now, attempt.offset
+        if offset is None:
+            offset = self._clocks.offset(delivery.shard)
+        started_ms, run_ms = int((started + offset) * 1000), int((now - started) * 1000)
+        return stored_result.pack_result(result, delivery, self._mark, started_ms, run_ms)
 
     def _early(self, attempt: Attempt) -> Outcome | None:
         """Return the outcome of a delivery that must not be started; None if it may start."""
@@ -359,7 +407,7 @@ class Attempts:
     def outcome_for(self, attempt: Attempt, held: Held, outcome: Outcome | None) -> Outcome | None:
         """Return the outcome of a further delivery of a batch: by the verdict on its item; else that of the
         first one, but a failure is judged by the delivery's own policy."""
-        handler = self._registry.handlers[held.delivery.type]
+        handler = self._handlers[held.delivery.type]
         verdict = attempt.verdicts.get(attempt.all.index(held))
         if isinstance(verdict, BaseException):
             return self._failure_of(attempt, held, handler, verdict)
@@ -403,7 +451,7 @@ class Attempts:
 
     def internal_error(self, attempt: Attempt, error: BaseException) -> Outcome | None:
         """Return the outcome of an attempt in which streamq itself raised: there is always one."""
-        handler, delivery = self._registry.handlers[attempt.held.delivery.type], attempt.held.delivery
+        handler, delivery = self._handlers[attempt.held.delivery.type], attempt.held.delivery
         try:
             return self.failed(attempt, handler, error)
         except BaseException:  # noqa: BLE001 - such as no memory left, or a log that cannot be written

@@ -12,7 +12,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, cast
 
 from streamq.model.delivery import Delivery
 from streamq.model.outcome import Cancelled, HandedBack, Outcome
@@ -80,6 +80,7 @@ class Runner:
         self._alone: Attempt | None = None
         self._process_tasks: Counter[str] = Counter()
         self._limits, self._limited = limits, limits.limited
+        self._is_limited = bool(self._limited) or any(one.options.executor == "process" for one in served)
         self._base = contextvars.copy_context()
         self._closed = False
         self._log = logs.get_logger(worker=worker)
@@ -283,17 +284,18 @@ class Runner:
     async def _slot(self) -> None:
         """Run one attempt after the other. The coroutine is reused, because a new asyncio task per attempt
         costs more than a short handler. If a handler has set context variables, the slot is replaced."""
-        slot, attempts = asyncio.current_task(), self.attempts
+        slot, queue = cast("asyncio.Task[None]", asyncio.current_task()), self._queue
         running, written_off = self._running.attempts, self._running.written_off
-        run = self._run_within if self._observers.is_around else attempts.run
+        run = self._run_within if self._observers.is_around else self.attempts.run
+        cancelling, end = slot.cancelling, self._end
         resumed = time.monotonic()
         while True:
-            while not self._queue:
+            while not queue:
                 self._prefetch.measure()
                 self._on_idle()
                 await self._idle_slots.sleep()
                 resumed = time.monotonic()
-            attempt = self._queue.popleft()
+            attempt = queue.popleft()
             attempt.slot = slot
             try:
                 outcome = await run(attempt)
@@ -304,8 +306,8 @@ class Runner:
             running.discard(attempt)
             if written_off:
                 written_off.discard(attempt)
-            self._end(attempt, outcome)
-            if self._context_changed() or (slot is not None and slot.cancelling()):
+            end(attempt, outcome)
+            if self._context_changed() or cancelling():
                 self._spawn()
                 return
             if attempt.started is not None and attempt.started - resumed > LONGEST_TURN:
@@ -338,21 +340,26 @@ class Runner:
         if self._alone is attempt:
             self._alone = None
         self._prefetch.ended += 1
-        context = attempt.context
+        context, held = attempt.context, attempt.held
         if attempt.steps or (context is not None and context._steps is not None):  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001 - a call less
             attempt.note_steps()
-        self._end_one(attempt.held, outcome, attempt.started)
+        self._end_one(held, outcome, attempt.started)
         if attempt.more:
             for held in attempt.more:
                 self._end_one(held, self.attempts.outcome_for(attempt, held, outcome), attempt.started)
 
     def _end_one(self, held: Held, outcome: Outcome | None, started: float | None) -> None:
         held.done = True
-        if self._process_tasks and held.delivery.type in self._process_tasks:
-            self._process_tasks[held.delivery.type] -= 1
-        if self._limited and held.delivery.type in self._limited:
-            self._limits.give(held.delivery.type)
+        if self._is_limited:
+            self._give_back(held.delivery.type)
         self._finish(held, None if held.fenced else outcome, started)
+
+    def _give_back(self, task_type: str) -> None:
+        """Make room for another task of this type, if the type has limits in this process."""
+        if task_type in self._process_tasks:
+            self._process_tasks[task_type] -= 1
+        if task_type in self._limited:
+            self._limits.give(task_type)
 
     def _write_off(self, attempt: Attempt) -> None:
         """Settle the attempt of a handler that ignores its cancellation."""

@@ -125,7 +125,7 @@ class Census:
             if flow.state not in OVER:
                 found.left.append(f"flow {flow.id}: {flow.state}, with {flow.states}")
         if size := self._size(keys.inbox):
-            found.left.append(f"{keys.inbox}: {size} entries")
+            found.left.append(f"{keys.inbox}: {size} entries, such as {self._members(keys.inbox)[:3]}")
 
     def _ended(self, keys: TypeKeys) -> Iterator[tuple[str, str, bytes]]:
         for key, node in self._keys.items():

@@ -146,7 +146,12 @@ def _steps(task: str, events: list[Event], history: History) -> Iterator[Finding
         elif event["event"] == "did":
             known_ = stored.get(event["step"])
             if known_ is not None and begins.get(event["token"], 0) > known_["at"]:
-                yield Finding("step again", task, f"{event['step']} was stored, and is done again")
+                later = next(
+                    one for one in events if one["event"] == "start" and one["token"] == event["token"]
+                )
+                yield Finding(
+                    "step again", task, f"{event['step']} was stored by {known_}, done again by {later}"
+                )
         elif event["event"] == "waited":
             waited.append(event["value"])
             sent = {one["value"] for one in events if one["event"] == "signal"}
