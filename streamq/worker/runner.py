@@ -69,6 +69,7 @@ class Runner:
             registry, worker, executors, clocks, counters, observers,
             self._started if self._batched else self._running.add, closing, self, opened, inputs,
         )  # fmt: skip
+        self._outcomes = self.attempts.outcomes
         self._observers = observers
         self._prefetch = Prefetch()
         self._queue: deque[Attempt] = deque()
@@ -271,7 +272,7 @@ class Runner:
             self._log.error("slot.failed", error=failures.class_name(error), exc_info=error)
         for attempt in [attempt for attempt in self._running.attempts if attempt.slot is slot]:
             self._running.remove(attempt)
-            self._end(attempt, self.attempts.internal_error(attempt, error))
+            self._end(attempt, self._outcomes.internal_error(attempt, error))
         self._spawn()
 
     def _internal_error(self, attempt: Attempt, error: BaseException) -> Outcome | None:
@@ -279,7 +280,7 @@ class Runner:
         with suppress(BaseException):  # a log that raises must not end a slot
             task = str(attempt.held.delivery.id)
             self._log.error("slot.failed", task=task, error=failures.class_name(error), exc_info=error)
-        return self.attempts.internal_error(attempt, error)
+        return self._outcomes.internal_error(attempt, error)
 
     async def _slot(self) -> None:
         """Run one attempt after the other. The coroutine is reused, because a new asyncio task per attempt
@@ -346,7 +347,7 @@ class Runner:
         self._end_one(held, outcome, attempt.started)
         if attempt.more:
             for held in attempt.more:
-                self._end_one(held, self.attempts.outcome_for(attempt, held, outcome), attempt.started)
+                self._end_one(held, self._outcomes.outcome_for(attempt, held, outcome), attempt.started)
 
     def _end_one(self, held: Held, outcome: Outcome | None, started: float | None) -> None:
         held.done = True
@@ -365,4 +366,4 @@ class Runner:
         """Settle the attempt of a handler that ignores its cancellation."""
         handler = self._handlers[attempt.held.delivery.type]
         self._log.error("task.will_not_stop", task=str(attempt.held.delivery.id), why=attempt.stop)
-        self._end(attempt, self.attempts.failed(attempt, handler, asyncio.CancelledError()))
+        self._end(attempt, self._outcomes.failed(attempt, handler, asyncio.CancelledError()))
