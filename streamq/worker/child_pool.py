@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from streamq.errors import LifespanFailed, ProcessDied, StreamQError, UnknownTaskType
 from streamq.telemetry import logs
-from streamq.worker import child_stacks, process_child
+from streamq.worker import child_stacks, main_guard, process_child
 from streamq.worker.child_requests import PrepareRequest, RunRequest
 from streamq.worker.parent_death import end_group
 
@@ -134,6 +134,11 @@ class Child:
                 await self._ended.wait()
         code = self.process.exitcode
         how = f"killed by signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+        if not self._prepared:
+            return ProcessDied(
+                f"the child process for the handler ended while it started ({how}): see what it has printed. "
+                f"If it started the program again: {main_guard.FIX}"
+            )
         return ProcessDied(f"the process that ran the handler died before the handler returned ({how})")
 
     def _on_exit(self) -> None:

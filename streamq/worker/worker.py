@@ -21,7 +21,7 @@ from streamq.telemetry import logs
 from streamq.telemetry.counters import Counters
 from streamq.transport.async_transport import AsyncTransport
 from streamq.wording import shortened
-from streamq.worker import live_logs, monkey_patches
+from streamq.worker import live_logs, main_guard, monkey_patches
 from streamq.worker.assembly import Parts, assemble
 from streamq.worker.blob_sweeper import BlobSweeper
 from streamq.worker.config import WorkerConfig
@@ -53,6 +53,7 @@ class Worker:
         metered: bool = False,
     ):
         monkey_patches.refuse()
+        main_guard.refuse()
         options = options or WorkerOptions()
         if options.recycle_rss is not None and not can_measure():
             raise UsageError("recycle_rss: the size of a process cannot be read here: it needs /proc")

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -246,3 +247,39 @@ def test_a_drained_worker_stays_away_and_the_group_ends_with_the_last(jobs: Stre
     assert group.poll() is None
     assert jobs.admin.drain(second)
     assert group.wait(20) == 0
+
+
+UNGUARDED: Final = """
+import asyncio
+from streamq import StreamQ, TaskDead
+
+app = StreamQ("shop")
+
+@app.task(executor="process", max_attempts=1)
+def heavy(n: int) -> int:
+    return n
+
+async def main():
+    async with app.run_worker():
+        handle = await heavy.aenqueue(1)
+        try:
+            await handle.aresult(timeout=30)
+        except TaskDead as error:
+            print(error)
+
+asyncio.run(main())
+"""
+
+
+def test_a_program_without_a_main_guard_is_told(url: str, tmp_path: Path) -> None:
+    """A child imports the program, which must not start a worker there, nor keep the parent waiting."""
+    program = tmp_path / "unguarded.py"
+    program.write_text(UNGUARDED)
+    done = subprocess.run(
+        [sys.executable, str(program)],
+        env={**os.environ, "STREAMQ_URL": url}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    guard = 'put what starts the worker under `if __name__ == "__main__":`'
+    assert guard in done.stdout, done.stderr
+    assert f"which starts one: {guard}" in done.stderr
+    assert done.returncode == 0
