@@ -23,6 +23,7 @@ from streamq import StreamQ, blocking
 from streamq.app import app as queue
 from streamq.calls.call import Call
 from streamq.embedded import EmbeddedServer
+from streamq.telemetry import logs
 from streamq.transport.address import Address
 from streamq.transport.sync_transport import SyncTransport
 from tests.client.proxy import Proxy
@@ -65,6 +66,7 @@ def _own_log() -> Iterator[None]:
     """A command that is run in the test's own process sets the log up: the next test must not inherit it."""
     yield
     structlog.reset_defaults()
+    logs._SETTINGS.clear()
 
 
 @pytest.fixture(scope="session")

@@ -36,10 +36,13 @@ def tally(t: TypeKeys, now_ms: int, counts: Mapping[str, int]) -> Call[int]:
     return build("tally", args, int, rollups=tuple(_rollups(t, now_ms).values()))
 
 
-def sample(types: Sequence[TypeKeys], now_ms: int) -> Call[list[int]]:
-    """Add the growth of the counters of types of one shard. Returns the ms since the last, -1 if none."""
+def sample(types: Sequence[TypeKeys], now_ms: int, new_gap_ms: int = -1) -> Call[list[int]]:
+    """Add the growth of the counters of types of one shard. Returns the ms since the last sample.
+
+    new_gap_ms: how long ago the round before was, after which types without a sample began; -1 if unknown.
+    """
     each = [(t, _rollups(t, now_ms)) for t in types]
-    return build("sample", (MINUTE_LIFE_MS, QUARTER_LIFE_MS, *SAMPLED), list, each=each)
+    return build("sample", (MINUTE_LIFE_MS, QUARTER_LIFE_MS, new_gap_ms, *SAMPLED), list, each=each)
 
 
 def _rollups(t: TypeKeys, now_ms: int) -> dict[str, str]:

@@ -21,15 +21,26 @@ class Sampler:
     def __init__(self, transport: AsyncTransport, discovery: Discovery) -> None:
         self._transport = transport
         self._discovery = discovery
+        self._sampled_ms: dict[ShardKeys, int] = {}
+        self._round_ms: int | None = None
 
     async def round(self, faults: Faults) -> None:
         """Sample every type, all with the time of one server."""
         now_ms = await self._transport.run(question_calls.now(), patience=0)
 
-        async def sample(batch: Sequence[TypeKeys]) -> None:
-            await self._transport.run(rollup_calls.sample(batch, now_ms), patience=0)
-
         async def shard(listed: tuple[ShardKeys, list[TypeKeys]]) -> None:
-            await in_batches(listed[1], sample, faults)
+            keys, types = listed
+            # A shard that the round before did not have began after it, with all that its counters say.
+            before = self._sampled_ms.get(keys, self._round_ms)
+            new_gap = -1 if before is None else max(0, now_ms - before)
+
+            async def sample(batch: Sequence[TypeKeys]) -> None:
+                await self._transport.run(rollup_calls.sample(batch, now_ms, new_gap), patience=0)
+
+            await in_batches(types, sample, faults)
+            self._sampled_ms[keys] = now_ms
 
         await for_each(self._discovery.shards(), shard, faults)
+        listed = {keys for keys, _ in self._discovery.shards()}
+        self._sampled_ms = {keys: at for keys, at in self._sampled_ms.items() if keys in listed}
+        self._round_ms = now_ms

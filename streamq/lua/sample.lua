@@ -2,11 +2,12 @@
 -- sample: add the growth of the counters since the last sample to the rollups, and store the backlog.
 --
 -- Handles several types of one shard in one call. Any number of daemons may sample: each adds only what is
--- new. If no daemon sampled for longer than a rollup covers, that growth is in no rollup of that kind, nor is what
--- a type counted that has no sample: an older release registered it.
+-- new. If no daemon sampled for longer than a rollup covers, that growth is in no rollup of that kind. Registration
+-- samples a new type, with no counts. One that is only sent by name and was never sampled began after the daemon's round
+-- before, `new_gap` ms ago; -1 if there was none.
 -- USES clock
 -- KEYS (counters sampled schedule lanes dead high normal low suspect minute quarter)...
--- ARGV minute_ttl_ms quarter_ttl_ms names...
+-- ARGV minute_ttl_ms quarter_ttl_ms new_gap names...
 -- Returns {ms since the last sample, or -1, for each type}
 local now = clock()
 local names = {}
@@ -37,8 +38,9 @@ local function sample(of)
     noted[#noted + 1] = name
     noted[#noted + 1] = values[n] or 0
   end
-  add(of.minute, minute_ttl_ms, sizes, gap >= 0 and gap <= 90000 and grown or {})
-  add(of.quarter, quarter_ttl_ms, sizes, gap >= 0 and gap <= 1200000 and grown or {})
+  local since = before[1] and gap or tonumber(new_gap)
+  add(of.minute, minute_ttl_ms, sizes, since >= 0 and since <= 90000 and grown or {})
+  add(of.quarter, quarter_ttl_ms, sizes, since >= 0 and since <= 1200000 and grown or {})
   redis.call('HSET', of.sampled, unpack(noted))
   return gap
 end

@@ -86,8 +86,8 @@ class Base(RuleBasedStateMachine):
     )
     def begin(self, max_lost: int, rate: tuple[int, int] | None, backlog: int | None) -> None:
         self.twin.policy = Policy(max_lost, rate, backlog)
-        self.shard = Shard(self.transport, self.twin.policy.stored())
         self._set_time()
+        self.shard = Shard(self.transport, self.twin.policy.stored())
         self.shard.run(producer_calls.announce("shop", 1))
         first = self.twin.recurring.next = self.twin.now + HOUR
         stands = State(revision=1, next=first).stored()
