@@ -11,6 +11,7 @@ from tenacity import wait_fixed
 
 from streamq import StreamQ, TaskDead, WorkerOptions
 from streamq.worker.attempts import Attempts
+from streamq.worker.outcomes import Outcomes
 from tests.running import clean, serving
 from tests.worker import handlers
 
@@ -161,7 +162,7 @@ async def test_the_judgement_itself_may_fail(app: StreamQ, monkeypatch: pytest.M
     def broken(*_: Any) -> Any:
         raise MemoryError
 
-    monkeypatch.setattr(Attempts, "failed", broken)
+    monkeypatch.setattr(Outcomes, "failed", broken)
 
     @app.task(max_attempts=1)
     async def raises() -> None:
