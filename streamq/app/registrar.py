@@ -47,7 +47,15 @@ class Registrar:
         def register(fn: Any) -> Any:
             if isinstance(fn, TaskType):
                 raise InvalidOption(f"{fn!r} is a task type already: put one @task above the function")
-            name_of = getattr(fn, "__name__", "") if name is None else name
-            return self._register(Handler(name_of, fn, options, policy))
+            return self._register(Handler(_name_of(fn) if name is None else name, fn, options, policy))
 
         return register if function is None else register(function)
+
+
+def _name_of(function: object) -> str:
+    """Return the name of a function. Raise InvalidOption if it has none, as a lambda or a partial."""
+    found: str = getattr(function, "__name__", "")
+    if callable(function) and found in ("", "<lambda>"):
+        kind = "a lambda" if found else f"a {type(function).__name__} object"
+        raise InvalidOption(f"{kind} has no name to be the task type's: pass it, @app.task(name=...)")
+    return found

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -40,6 +42,18 @@ def test_a_name_given_as_if_it_were_the_function_is_refused() -> None:
         app.task("email")  # type: ignore[call-overload]
     with pytest.raises(InvalidOption):
         app.task(name="")(email.handler.function)
+
+
+@pytest.mark.parametrize(
+    ("function", "kind"),
+    [(lambda: None, "a lambda"), (partial(print, 1), "a partial object")],
+    ids=["lambda", "partial"],
+)
+def test_a_function_without_a_name_needs_one(function: Any, kind: str) -> None:
+    with pytest.raises(InvalidOption, match=rf"{kind} has no name to be the task type's: pass it, @app.task"):
+        app.task(function)
+    name = "work_" + kind[2]
+    assert repr(app.task(name=name)(function)) == f"<TaskType '{name}' of app 'shop'>"
 
 
 @pytest.mark.parametrize("wrong", [[email], ["email"], [None]])
