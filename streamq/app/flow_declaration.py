@@ -5,6 +5,7 @@ Owns the checks in the caller's line. A node can only name nodes that exist alre
 
 from __future__ import annotations
 
+import types
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Concatenate, Final, TypeVar
 
@@ -27,7 +28,8 @@ from streamq.registry.registry import Registry
 R = TypeVar("R")
 T = TypeVar("T")
 Undo = TaskType[..., Any, Any] | Bound[object]
-"""What undoes a node: a task that is called with its result, or a call."""
+"""What undoes a node: a task that is called with its result, of a map with those of the items that completed;
+or a call."""
 
 MOST_STATIC: Final = 10_000
 """The most nodes that are declared one by one."""
@@ -144,8 +146,8 @@ class Declaration:
         self.nodes.append(Declared(named, None, kind, waits, None, "", tolerated, dict(more)))
         return len(self.nodes) - 1
 
-    def undo_of(self, handler: Handler, undo: Undo) -> Bound[object]:
-        """Return the call that undoes a node of this handler."""
+    def undo_of(self, handler: Handler, undo: Undo, *, of_map: bool = False) -> Bound[object]:
+        """Return the call that undoes a node of this handler, or a map."""
         if isinstance(undo, Bound):
             found = undo
         elif not isinstance(undo, TaskType):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -159,7 +161,9 @@ class Declaration:
                     f"undo: task type {undo.handler.name!r} takes no argument for the result of "
                     f"{handler.name!r}: pass undo={undo.handler.name}.bind()"
                 )
-            result = Output(self._graph, len(self.nodes), "item", hint=result_of(handler))
+            hint = result_of(handler)
+            hint = types.GenericAlias(list, (hint or Any,)) if of_map else hint
+            result = Output(self._graph, len(self.nodes), "item", hint=hint)
             check_fits(result, undo.handler, argument)
             found = undo.bind(result)
             if handler.expands:
@@ -174,7 +178,9 @@ class Declaration:
 
     def declare_undo(self, number: int, name: str, call: Bound[object]) -> int:
         """Add the node of such a call; return its number."""
-        tail = needs.written(dict.fromkeys(outputs_of(call), number))
+        of_map = self.nodes[number].kind == "map"
+        need = needs.OfCompleted(number) if of_map else number
+        tail = needs.written(dict.fromkeys(outputs_of(call), need))
         undo = self.named(None, f"undo-{name}"[:100])
         self.nodes.append(Declared(undo, call.handler, "undo", [], call.task, tail, tolerated=False))
         return len(self.nodes) - 1

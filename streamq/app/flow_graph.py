@@ -94,10 +94,12 @@ class FlowGraph:
         name: str | None = None,
         after: Node[object] | Iterable[Node[object]] = (),
         on_error: OnError = "fail",
+        undo: Undo | None = None,
     ) -> Node[list[R]]:
         """Add a node that calls a task for each item of a list, or of the list that another node returns: at
         most 10,000. The item is the first argument, `fixed` are the others by name. Its output is the list of
-        their results, in the order of the items."""
+        their results, in the order of the items. undo: a task that is called once, with the list of the
+        results of the items that completed, or a call, where the flow fails or is cancelled after one did."""
         handler = task.handler
         argument = handler.first_argument
         if argument is None:
@@ -114,9 +116,13 @@ class FlowGraph:
             origin = self._flow.owned(source).number
             parents[origin] = None
             self._flow.check_tolerant(source, allowed=False)
+        if undo is not None:  # all checks come before the node
+            undo = self._flow.undo_of(handler, undo, of_map=True)
         number = self._flow.declare(handler, name, on_error, "map", parents, call, needed)
         declared = self._flow.nodes[number]
         declared.source, declared.argument, declared.items = origin, argument, items
+        if undo is not None:
+            declared.undo = self._flow.declare_undo(number, declared.name, undo)
         result = handler.hint("return")
         hint = None if result is None else types.GenericAlias(list, (result,))
         return Node(self, number, declared.name, of_map=True, hint=hint)

@@ -18,7 +18,7 @@ from streamq.errors import DecodeError
 from streamq.flow import Flow, ask
 from streamq.flows import needs as asked
 from streamq.flows.naming import is_number, maps, named_task, opened_result, parsed_maps
-from streamq.flows.needs import MOST_BYTES, Need, NodeOf, OfFailure, OfMap, spliced
+from streamq.flows.needs import MOST_BYTES, Need, Needs, NodeOf, OfCompleted, OfFailure, OfMap, spliced
 from streamq.keys import ShardKeys, shard_keys, type_keys
 from streamq.model.delivery import Delivery
 from streamq.model.where import Buried
@@ -69,16 +69,43 @@ def payload_of(app: str, delivery: Delivery) -> Flow[bytes]:
 
 def _values(s: ShardKeys, node: NodeOf) -> Flow[dict[str, bytes]]:
     ranges = yield from _ranges(s, node)
-    wanted = [number for need in node.needs.values() for number in _numbers(need, ranges)]
+    needed = yield from _counted(s, node, ranges)
+    wanted = [number for need in needed.values() for number in _numbers(need, ranges)]
     results = yield from read_results(s, node.flow, list(dict.fromkeys(wanted)), ranges)
     found = {
-        name: _json(need, ranges, results)
-        for name, need in node.needs.items()
-        if not isinstance(need, OfFailure)
+        name: _json(need, ranges, results) for name, need in needed.items() if not isinstance(need, OfFailure)
     }
-    if len(found) < len(node.needs):
+    if len(found) < len(needed):
         failure = orjson.dumps((yield from cause_of(s, node.flow)))
-        found |= {name: failure for name, need in node.needs.items() if isinstance(need, OfFailure)}
+        found |= {name: failure for name, need in needed.items() if isinstance(need, OfFailure)}
+    return found
+
+
+def _counted(s: ShardKeys, node: NodeOf, ranges: Mapping[int, tuple[int, int]]) -> Flow[Needs]:
+    """Return what a node needs, with the numbers of the children of maps that have completed."""
+    found = dict(node.needs)
+    for name, need in node.needs.items():
+        if isinstance(need, OfCompleted):
+            found[name] = yield from completed_of(s, node.flow, need.node, ranges)
+    return found
+
+
+def completed_of(
+    s: ShardKeys, flow: str, node: int, ranges: Mapping[int, tuple[int, int]]
+) -> Flow[list[int]]:
+    """Return the numbers of the children of a map that have completed, and are not undone yet. Raises
+    DecodeError if there are none: who asks runs only where there are, so the record is damaged."""
+    first, count = ranges.get(node, (0, 0))
+    states = yield from ask(calls.states(s, flow, first, first + count))
+    # In this order: who is late has completed after those that are undone were read.
+    grown, late = yield from ask(calls.record(s, flow, ["grown", "late"]))
+    spawned, left_out = set(text(grown or b"").split()), set(text(late or b"").split())
+    found = [
+        n for n, letter in enumerate(states[:count], first)
+        if str(n) not in left_out and (letter == "c" or (str(n) in spawned and letter in "qrs"))
+    ]  # fmt: skip
+    if len(states) < count or not found:
+        raise DecodeError(f"the record of the flow does not say which children of node {node} have completed")
     return found
 
 
@@ -106,13 +133,13 @@ def stuck_in(s: ShardKeys, flow: str) -> Flow[Failure | None]:
 
 
 def _ranges(s: ShardKeys, node: NodeOf) -> Flow[Mapping[int, tuple[int, int]]]:
-    if any(isinstance(need, OfMap) for need in node.needs.values()):
+    if any(isinstance(need, (OfMap, OfCompleted)) for need in node.needs.values()):
         return (yield from maps(s, node.flow))
     return {}
 
 
 def _numbers(need: Need, ranges: Mapping[int, tuple[int, int]]) -> Iterable[int]:
-    if isinstance(need, OfFailure):
+    if isinstance(need, (OfFailure, OfCompleted)):
         return ()
     if isinstance(need, OfMap):
         first, count = ranges.get(need.node, (0, 0))

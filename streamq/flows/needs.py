@@ -2,7 +2,8 @@
 
 Owns the field `y` of an envelope: the flow's local id, /, the node's number, and if it needs anything / and a
 JSON object: by argument the number of a node, a list of numbers, {"m": number} for the results of a map (with
-"n": of so many of its children), or {"e": 1} for the failure of the flow.
+"n": of so many of its children), {"c": number} for those of its children that have completed, or {"e": 1} for
+the failure of the flow.
 Asks no server.
 """
 
@@ -27,12 +28,18 @@ class OfMap(NamedTuple):
     first: int | None = None
 
 
+class OfCompleted(NamedTuple):
+    """The results of those children of a map that have completed, in order: for the task that undoes it."""
+
+    node: int
+
+
 class OfFailure(NamedTuple):
     """Why the flow failed."""
 
 
-Need = int | list[int] | OfMap | OfFailure
-"""A node, several of them, the children of a map, or the failure of the flow."""
+Need = int | list[int] | OfMap | OfCompleted | OfFailure
+"""A node, several of them, the children of a map or those that have completed, or the failure of the flow."""
 Needs = Mapping[str, Need]
 """By argument."""
 
@@ -55,6 +62,8 @@ def written(needs: Needs) -> str:
 def _data(one: Need) -> object:
     if isinstance(one, OfMap):
         return {"m": one.node} if one.first is None else {"m": one.node, "n": one.first}
+    if isinstance(one, OfCompleted):
+        return {"c": one.node}
     return {"e": 1} if isinstance(one, OfFailure) else one
 
 
@@ -72,8 +81,14 @@ def read(field: bytes) -> NodeOf:
 
 def _need(data: Any) -> Need:
     if isinstance(data, dict):
-        return OfFailure() if "e" in data else OfMap(int(data["m"]), _first(data))
+        return _of_several(data)
     return [int(one) for one in data] if isinstance(data, list) else int(data)
+
+
+def _of_several(data: dict[str, Any]) -> OfMap | OfCompleted | OfFailure:
+    if "e" in data:
+        return OfFailure()
+    return OfCompleted(int(data["c"])) if "c" in data else OfMap(int(data["m"]), _first(data))
 
 
 def _first(data: Any) -> int | None:

@@ -3,9 +3,9 @@
 --
 -- The plan comes with the first call and is kept in the record until the last, so that anybody goes on with a retry whose caller
 -- has died; until then the flow is over as before. A letter for each node: n waits again unless it has completed; t if it was
--- skipped; a in any case; s is skipped for ever; k stays. The rest is what the record is to say then: the maps that are left,
--- the nodes that have children, all nodes without a task, and the completed nodes that may have to be undone, where `seen` bytes
--- of these were known.
+-- skipped; a in any case, but who completed by hand after its map was undone (`late`); s is skipped for ever; k stays. The rest
+-- is what the record is to say then: the maps that are left, the nodes that have children, all nodes without a task, and the
+-- completed nodes that may have to be undone, where `seen` bytes of these were known.
 -- USES clock flow_open note
 -- KEYS flow flow_states flows inbox
 -- ARGV flow_id most action about generation plan maps_left grown_left controls_left order_left seen
@@ -35,10 +35,11 @@ local THEN = {
 local from = tonumber(at)
 local to = math.min(from + tonumber(most), #kept[1])
 local letters, todo, static = {}, {}, tonumber(redis.call('HGET', flow, 'static')) or 0
-local changes, n = {}, from
+local changes, n, late = {}, from, {}
+for number in string.gmatch(redis.call('HGET', flow, 'late') or '', '%d+') do late[tonumber(number)] = true end
 for planned, letter in string.gmatch(string.sub(kept[1], from + 1, to), '(.)()') do
   local now = string.sub(f_states, from + letter - 1, from + letter - 1)
-  local after = (THEN[planned] or THEN.k)[now]
+  local after = not (late[n] and planned == 'a') and (THEN[planned] or THEN.k)[now] or nil
   if after then
     changes[now], changes[after] = (changes[now] or 0) - 1, (changes[after] or 0) + 1
   end
@@ -57,7 +58,7 @@ if to < #kept[1] then
   flow_close()
   return {before, #kept[1] - to}
 end
-redis.call('HDEL', flow, 'ended', 'why', unpack(fields))
+redis.call('HDEL', flow, 'ended', 'why', 'late', unpack(fields))
 redis.call('HSET', flow, 'maps', kept[3], 'grown', kept[4], 'controls', kept[7])
 f.order = kept[5] .. string.sub(f.order or '', tonumber(order_seen) + 1)
 f.grown, f.controls, f.todo = kept[4], kept[7], string.sub(looks, 2)

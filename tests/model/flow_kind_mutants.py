@@ -9,7 +9,7 @@ from typing import Final
 
 from tests.model.mutant import Mutant
 
-SEEDS: Final = 300
+SEEDS: Final = 400
 """Runs that it takes at most until a mutant is noticed."""
 
 _F = Mutant
@@ -30,6 +30,15 @@ _UNDO: Final = [
     (" or (flow_node(n) or {}).k == 'undo') then letter = 'c' end", ") then letter = 'c' end",
      "an undo task has children, which nobody makes"),
     ("(n == f.on_failure or ", "(", "who is told of the failure has children, which nobody makes"),
+]  # fmt: skip
+_UNDO_OF_MAPS: Final = [
+    ("  f.order, map.noted = (f.order or '') .. ' ' .. map.number, again\n", "",
+     "what has completed of a map that failed is not undone"),
+    ("  if map.noted == again then return end\n", "", "each item notes its map"),
+    ("  if string.find(part, 'c', 1, true) then f.order =", "  if false then f.order =",
+     "a map is undone before what it waited for while it ran"),
+    ("  if string.find(part, 'c', 1, true) then f.order =", "  if true then f.order =",
+     "a map is undone of which nothing has completed"),
 ]  # fmt: skip
 _CHILDREN: Final = [
     ("  if letter == 'g' and before == 'r' and not flow_has_grown(n) then return flow_grew(n) end\n", "",
@@ -97,7 +106,7 @@ _RETRIES: Final = [
      "a flow that was cancelled without undo is never undone"),
 ]  # fmt: skip
 FLOW_KIND_MUTANTS: Final = [
-    *(_F("flow_advance", *one) for one in (*_UNDO, *_CHILDREN, *_TIMERS, *_RACES)),
+    *(_F("flow_advance", *one) for one in (*_UNDO, *_CHILDREN, *_TIMERS, *_RACES, *_UNDO_OF_MAPS)),
     *(_F("flow_signal", *one) for one in _SIGNALS),
     *(_F("flow_again", *one) for one in _RETRIES),
     _F("flow_advance", "    flow_put(n, 'c')\n    return flow_after(n)\n  end\n  flow_put(n, 'r')\n",

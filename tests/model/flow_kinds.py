@@ -54,6 +54,12 @@ class KindTwin(Twin):
     values: dict[int, bytes] = field(default_factory=dict[int, bytes])
     won: dict[int, int] = field(default_factory=dict[int, int])
     grown: list[int] = field(default_factory=list[int])
+    noted: set[int] = field(default_factory=set[int])
+    """The maps of which a child has completed since the flow was started or went on."""
+    by_hand: set[int] = field(default_factory=set[int])
+    """The nodes whose dead letters were requeued by hand, and have not ended since."""
+    late: set[int] = field(default_factory=set[int])
+    """Children that have completed after the undo of their map had begun."""
 
     # -- nodes that end ----------------------------------------------------------------------------------
 
@@ -61,13 +67,13 @@ class KindTwin(Twin):
         before, node = self.states[n], self.nodes[n]
         if letter == "g" and (n == self.on_failure or node.kind == "undo"):
             letter = "c"  # nothing could wait for its children
+        if letter in "cg" and (before == "r" or before in FAILED):
+            self._may_be_undone(n, letter)
         if before == "r" and n in self.losing:
             self.losing.remove(n)
-            return self.put(n, "c" if letter == "c" else "s")
+            done = letter == "c" or (letter == "g" and self._map_undo(n) is not None)
+            return self.put(n, "c" if done else "s")
         again = letter == "c" and before in FAILED
-        undoes = node.undo is not None and letter in "cg" and n not in self.grown
-        if undoes and (before == "r" or before in FAILED):
-            self.order.append(n)
         if letter == "g" and before == "r" and n not in self.grown:
             self.grown.append(n)
             return self.put(n, "q" if self.state == "running" else "s")
@@ -80,6 +86,26 @@ class KindTwin(Twin):
         if letter != "c" and not (told.tolerated or n == self.on_failure) and self.state == "running":
             self.fail()
         return self._after(n)
+
+    def _map_undo(self, n: int) -> int | None:
+        """The undo task of the map that a node is a child of."""
+        parent = self.nodes[n].map
+        return self.nodes[parent].undo if parent is not None and self.nodes[parent].kind == "map" else None
+
+    def _may_be_undone(self, n: int, letter: str) -> None:
+        """A task has completed: note its node, or the map that it is a child of."""
+        node, undo = self.nodes[n], self._map_undo(n)
+        if node.undo is not None and n not in self.grown:
+            self.order.append(n)
+        failed = self.states[n] in FAILED
+        if undo is None or (failed and letter == "g"):
+            return
+        assert node.map is not None
+        if failed and self.states[undo] in "qrc":
+            self.late.add(n)
+        elif node.map not in self.noted:
+            self.noted.add(node.map)
+            self.order.append(node.map)
 
     def _after(self, n: int) -> None:
         """A node has ended: look at those that wait for it; or a child has."""
@@ -97,7 +123,18 @@ class KindTwin(Twin):
             self.put(join, "q")
         elif children is not None and self._all_ended(children):
             self.put(n, "c")
+            undoes = self.nodes[n].kind == "map" and self.nodes[n].undo is not None
+            if undoes and "c" in [self.states[child] for child in children]:
+                self.order.append(n)
             self._after(n)
+
+    def to_undo(self, n: int) -> list[int]:
+        """The children of a map that have completed, those too that wait for what they have spawned."""
+        children = [child for child in self.nodes[n].children or () if child not in self.late]
+        return [
+            child for child in children
+            if self.states[child] in ("cqrs" if child in self.grown else "c")
+        ]  # fmt: skip
 
     def _joins_now(self, n: int) -> int | None:
         """The child that joins the others, if they have ended and it waits."""
@@ -227,7 +264,7 @@ class KindTwin(Twin):
         self.timers = {n: due for n, due in self.timers.items() if self.states[n] == "r"}
 
     def _end(self) -> None:
-        if self.state not in ("running", "completed") and "r" not in self.states:
+        if self.state in ("failing", "cancelling", "undoing") and "r" not in self.states:
             if self._undoes():
                 self.ends = self.ends if self.state == "undoing" else self.state
                 self.state = "undoing"
@@ -274,6 +311,8 @@ class KindTwin(Twin):
             elif n in gone or node.kind == "gone":
                 self.put(n, "s")
                 node.kind = "gone"
+            elif n in self.late and node.map in again and before[n] == "c":
+                continue  # it was not undone
             elif node.map in again or (
                 self.root(n) not in lost and before[node.map] != "c" and before[n] in "sdxe"
             ):
@@ -281,6 +320,7 @@ class KindTwin(Twin):
         self.order = [n for n in self.order if n not in again]
         self.todo = [n for n in range(self.static) if self.states[n] == "w"]
         self.state, self.undo, self.looked = "running", True, False
+        self.noted, self.late = set(), set()
 
     def _letter(self, n: int, node: Kind, again: set[int], lost: set[int]) -> str:
         letter = self.states[n]
@@ -313,6 +353,20 @@ class KindTwin(Twin):
     @property
     def releasable(self) -> list[int]:
         return [n for n in self.ready if n not in self.grown]
+
+    @property
+    def requeueable(self) -> list[int]:
+        """Nodes whose tasks are dead letters, and of which the flow knows that."""
+        return [
+            n for n, node in enumerate(self.nodes)
+            if node.task == "dead" and self.states[n] == "d" and n not in self.rows and not node.mortal
+            and node.kind != "undo" and n != self.on_failure
+        ]  # fmt: skip
+
+    @property
+    def by_hand_still(self) -> bool:
+        """Whether some of these run, or the flow is not told yet of their end."""
+        return bool(self.by_hand) or any(self.states[n] in FAILED for n in self.rows)
 
     @property
     def inbox(self) -> set[str]:

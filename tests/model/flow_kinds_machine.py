@@ -11,6 +11,7 @@ from typing import Final, cast
 import orjson
 
 from streamq.calls import flows as calls
+from streamq.calls import operator as operator_calls
 from streamq.calls import worker as worker_calls
 from streamq.calls.call import Arg
 from streamq.calls.flow_again import GO_ON, Plan, again
@@ -18,9 +19,11 @@ from streamq.calls.flows import Item
 from streamq.flow import drive
 from streamq.flows.again import run_again
 from streamq.flows.growing import grow, page_of
+from streamq.flows.inputs import completed_of
+from streamq.flows.naming import maps
 from streamq.flows.retry_plan import plan_of
 from streamq.model.effect import NodeResult
-from streamq.model.outcome import Completed, Settlement
+from streamq.model.outcome import Completed, Died, Settlement
 from streamq.transport.sync_transport import SyncTransport
 from tests.model.flow_kinds import CONTROLS, Kind, KindTwin
 from tests.model.flow_machine import FAR, FLOWS, OVER, FlowFuzz, Twin
@@ -34,6 +37,8 @@ class KindFuzz(FlowFuzz):
     """One run of the machine. AssertionError where the server and the twin differ."""
 
     twin: type[KindTwin] = KindTwin
+    only_maps: float = 0.25
+    """How often a flow is a map that is undone, and what waits for it; 0: no map is undone."""
 
     def __init__(self, transport: SyncTransport, seed: int) -> None:
         super().__init__(transport, seed)
@@ -41,7 +46,7 @@ class KindFuzz(FlowFuzz):
         self.plans: dict[str, Plan] = {}
 
     def run(self, steps: int = STEPS) -> None:
-        kinds = self._steps()
+        kinds = (*self._steps(), *self._failures())
         for _ in range(steps):
             self.chance.choice(kinds)()
             self.compare()
@@ -54,6 +59,9 @@ class KindFuzz(FlowFuzz):
             self.cancel, self.start_again, *(2 * [self.retry]), *(4 * [self.settle_with_children]),
             *(4 * [self.grow]), *(2 * [self.signal]), *(2 * [self.time_passes]), *(3 * [self.retry_from]),
         )  # fmt: skip
+
+    def _failures(self) -> tuple[Callable[[], None], ...]:
+        return (*(2 * [self.die]), *(3 * [self.requeue]))
 
     def _twins(self) -> list[KindTwin]:
         return [cast("KindTwin", twin) for twin in self.flows.values()]
@@ -88,6 +96,8 @@ class KindFuzz(FlowFuzz):
     def _graph(self) -> tuple[list[Kind], int | None]:
         """Draw a graph; at most one race, as who is looked at first decides nothing then."""
         chance, nodes, raced = self.chance, list[Kind](), set[int]()
+        if self.only_maps and chance.random() < self.only_maps:
+            return [Kind([], kind="map", undo=1), Kind([], kind="undo"), Kind([0])], None
         race = chance.random() < 0.6
         for n in range(chance.randrange(3, 8)):
             free = [m for m in range(len(nodes)) if m not in raced and nodes[m].kind != "undo"]
@@ -98,7 +108,8 @@ class KindFuzz(FlowFuzz):
                 nodes.append(Kind(racers, kind="first", tolerated=chance.random() < 0.3))
                 continue
             nodes.append(self._node(free))
-            if nodes[-1].kind == "task" and chance.random() < 0.4:
+            undoable = nodes[-1].kind == "task" or (nodes[-1].kind == "map" and self.only_maps > 0)
+            if undoable and chance.random() < 0.4:
                 nodes[-1].undo = len(nodes)
                 nodes.append(Kind([], kind="undo"))
         for node in nodes:
@@ -121,11 +132,11 @@ class KindFuzz(FlowFuzz):
     def _store(self, twin: Twin, static: int) -> None:
         assert isinstance(twin, KindTwin)
         nodes, s = twin.nodes, self.shard.s
-        maps = {n: node.children for n, node in enumerate(nodes) if node.children is not None}
+        ranges = {n: node.children for n, node in enumerate(nodes) if node.children is not None}
         numbers = range(static)
         record: dict[str, Arg] = {
             "name": "f", "static": static, "todo": " ".join(map(str, twin.todo)),
-            "maps": " ".join(f"{n}:{of.start}:{len(of)}" for n, of in maps.items()),
+            "maps": " ".join(f"{n}:{of.start}:{len(of)}" for n, of in ranges.items()),
             "controls": " ".join(str(n) for n in numbers if nodes[n].kind in CONTROLS),
             "races": " ".join(str(n) for n in numbers if nodes[n].kind == "first"),
             "awaits": "".join(f"\0go{n}\0" for n in numbers if nodes[n].kind == "wait"),
@@ -143,7 +154,7 @@ class KindFuzz(FlowFuzz):
             if nodes[n].kind in ("task", "undo")
         ]
         self.shard.run(calls.build_part(s, twin.id, "0", record, items, running=False))
-        for n, of in maps.items():
+        for n, of in ranges.items():
             children = [Item(m, (b"{}",)) for m in range(len(of))]
             self.shard.run(calls.build_part(s, twin.id, page_of(n, 0), {}, children, running=False))
 
@@ -218,6 +229,43 @@ class KindFuzz(FlowFuzz):
             node.grows, node.joins = count + joins, joins
         self._ends(twin, n, "g")
 
+    def die(self) -> None:
+        """The item of a map, or an undo task, fails for good."""
+        running = [
+            (twin, n) for twin in self._twins() for n, node in enumerate(twin.nodes)
+            if node.task == "running" and (node.map is not None or node.kind == "undo")
+        ]  # fmt: skip
+        if not running:
+            return
+        twin, n = self.chance.choice(running)
+        held = self.held.pop(self._task(twin, n))
+        item = Settlement(held.place, held.local, Died("attempts", b"[]"), held.claims != b"", ())
+        call = worker_calls.settle(self.shard.t, self.shard.s, "settler", self.shard.sequence(), [item])
+        assert self.shard.run(call) == [True]
+        self._ends(twin, n, "d")
+
+    def requeue(self) -> None:
+        """An operator requeues the dead letter of a node: only its success is noted."""
+        found = [(twin, n) for twin in self._twins() for n in twin.requeueable]
+        if not found:
+            return
+        twin, n = self.chance.choice(found)
+        until, task = self.shard.now() + 1, self._task(twin, n)
+        if self.shard.run(operator_calls.requeue(self.shard.t, 1, until, [task])).done == 0:
+            return  # it was lost without a trace: nothing is known of it to run again
+        self.put_back += 1
+        twin.nodes[n].task = "ready"
+        twin.by_hand.add(n)
+
+    def _ends(self, twin: Twin, n: int, how: str) -> None:
+        assert isinstance(twin, KindTwin)
+        if n not in twin.by_hand:
+            return super()._ends(twin, n, how)
+        twin.by_hand.remove(n)
+        twin.rows[n] = how
+        twin.nodes[n].task = "dead" if how == "d" else "gone"
+        return None
+
     def grow(self) -> None:
         """The children of a node are made; a call may be lost, and come twice."""
         for twin in self._twins():
@@ -271,14 +319,14 @@ class KindFuzz(FlowFuzz):
 
     def retry(self) -> None:
         twin = self._one("failed", "cancelled", "stuck")
-        if twin is None:
+        if twin is None or twin.by_hand_still:
             return
         if twin.state == "stuck":
             assert self.shard.run(calls.mark(self.shard.s, twin.id, "retry")) == "stuck"
             task = twin.nodes[twin.order[-1]].undo
             assert task is not None
             twin.put(task, "s")
-            twin.state, twin.stuck = "undoing", False
+            twin.state, twin.stuck, twin.noted = "undoing", False, set()
             twin.go_on()
             return
         self._again(twin, [])
@@ -286,7 +334,7 @@ class KindFuzz(FlowFuzz):
     def retry_from(self) -> None:
         """Nodes that have completed run again too, and all that wait for them."""
         twin = self._one("failed", "cancelled", "completed")
-        if twin is None:
+        if twin is None or twin.by_hand_still:
             return
         may = [n for n in range(twin.static) if twin.nodes[n].kind != "undo" and n != twin.on_failure]
         with_children = [n for n in may if n in twin.grown]
@@ -318,6 +366,15 @@ class KindFuzz(FlowFuzz):
             assert [int(one) for one in (raw[1] or b"").split()] == twin.losing, (raw, twin)
             assert raw[2 : 2 + len(waits)] == [twin.values.get(n) for n in waits], "a signal"
             assert [int(one or -1) for one in raw[2 + len(waits) :]] == list(twin.won.values())
+            self._compare_undone_maps(twin)
+
+    def _compare_undone_maps(self, twin: KindTwin) -> None:
+        """The undo task of a map gets what has completed."""
+        s, transport = self.shard.s, self.shard.transport
+        for n, node in enumerate(twin.nodes):
+            if node.kind == "map" and node.undo is not None and twin.states[node.undo] in "qr":
+                ranges = drive(transport, maps(s, twin.id))
+                assert drive(transport, completed_of(s, twin.id, n, ranges)) == twin.to_undo(n), twin
 
     def _compare_tasks(self, twin: Twin) -> None:
         assert isinstance(twin, KindTwin)
@@ -338,7 +395,7 @@ class KindFuzz(FlowFuzz):
             for step in (self.release, self.grow, self.time_passes, self.fetch, self.settle, self.signal):
                 step()
             self.compare()
-            if all(twin.state in _OVER and not twin.rows for twin in self._twins()):
+            if all(twin.state in _OVER and not twin.rows and not twin.by_hand for twin in self._twins()):
                 break
         else:
             raise AssertionError(f"flows do not end: {self.flows}")

@@ -10,6 +10,8 @@
 -- last of them joins the others. `todo`
 -- are nodes to look at, whether they may run. `order` are the completed nodes that have an undo task (u), as they ended: it is
 -- a node that is skipped but where the flow fails or is cancelled, and runs when all else has ended, the last of them first.
+-- A map is there with the first of its children that completes (noted:<number> is the generation in which that was), and once
+-- more when it completes: the last time counts. `late` are children of maps that completed by hand after their map was undone.
 -- A timer, a wait and a race are nodes without a task too. A timer (z: ms) ends by a row in the inbox that is due later; a wait
 -- ends by a signal (g), by such a row, or at once by a value that came before (m:<signal>), and its value is v<number>. A race
 -- ends with the first of those it waits for (won<number>): x has for each of them the nodes that run for it alone, which are
@@ -224,10 +226,28 @@ local function flow_more(map)
   end
 end
 
+-- The undo task of a map that was declared; nil if it has none.
+local function flow_map_undo(map)
+  if map.undo == nil then
+    local told = not flow_map_of(map.number) and flow_node(map.number)
+    map.undo = told and told.k == 'map' and told.u or false
+  end
+  return map.undo or nil
+end
+
+-- A map has completed: it is undone in this turn if any of its children has.
+local function flow_map_ordered(map)
+  if not map or not flow_map_undo(map) then return end
+  flow_merge()
+  local part = string.sub(f_states, map.first + 1, map.first + map.count)
+  if string.find(part, 'c', 1, true) then f.order = (f.order or '') .. ' ' .. map.number end
+end
+
 -- A node is done with its last child, or its list was empty.
 local flow_ended_child
 local function flow_map_done(n)
   flow_put(n, 'c')
+  flow_map_ordered(f_maps[n])
   local map = flow_map_of(n)
   if map then flow_ended_child(map) else flow_after(n) end
 end
@@ -268,9 +288,29 @@ local function flow_grew(n)
   flow_put(n, f.state == 'running' and 'q' or 's')
 end
 
+-- The child of a map has completed. One that failed before and was requeued by hand may come too late for the undo of its map:
+-- a retry leaves it as it is.
+local BEGUN = {q = true, r = true, c = true}
+local function flow_done_child(map, n, letter)
+  local undo, failed = flow_map_undo(map), FAILED[flow_at(n)]
+  if not undo or failed and letter == 'g' then return end
+  if failed and BEGUN[flow_at(tonumber(undo) or -1)] then
+    redis.call('HSET', flow, 'late', (redis.call('HGET', flow, 'late') or '') .. ' ' .. n)
+    return
+  end
+  local noted, again = 'noted:' .. map.number, tostring(f.generation)
+  map.noted = map.noted or redis.call('HGET', flow, noted)
+  if map.noted == again then return end
+  f.order, map.noted = (f.order or '') .. ' ' .. map.number, again
+  redis.call('HSET', flow, noted, again)
+end
+
 -- A node's task has completed: note whether it may have to be undone.
 local function flow_done(n, letter)
-  local told = (letter == 'c' or letter == 'g') and not flow_map_of(n) and flow_node(n)
+  if letter ~= 'c' and letter ~= 'g' then return end
+  local map = flow_map_of(n)
+  if map then return flow_done_child(map, n, letter) end
+  local told = flow_node(n)
   if told and told.u and not flow_has_grown(n) then f.order = (f.order or '') .. ' ' .. n end
 end
 
@@ -279,11 +319,13 @@ end
 local function flow_ended(n, letter, why)
   local before = flow_at(n)
   if letter == 'g' and (n == f.on_failure or (flow_node(n) or {}).k == 'undo') then letter = 'c' end
+  if before == 'r' or FAILED[before] then flow_done(n, letter) end
   if before == 'r' and flow_loses(n) then
     f.losing = string.gsub(f.losing, ' ' .. n .. ' ', ' ')
+    local of = letter == 'g' and flow_map_of(n)
+    if of and flow_map_undo(of) then letter = 'c' end  -- it has returned, and is undone as the others
     return flow_put(n, letter == 'c' and 'c' or 's')
   end
-  if before == 'r' or FAILED[before] then flow_done(n, letter) end
   if letter == 'g' and before == 'r' and not flow_has_grown(n) then return flow_grew(n) end
   if before ~= 'r' and not (letter == 'c' and FAILED[before]) then return end
   flow_put(n, letter)
