@@ -123,9 +123,7 @@ class FlowGraph:
         declared.source, declared.argument, declared.items = origin, argument, items
         if undo is not None:
             declared.undo = self._flow.declare_undo(number, declared.name, undo)
-        result = handler.hint("return")
-        hint = None if result is None else types.GenericAlias(list, (result,))
-        return Node(self, number, declared.name, of_map=True, hint=hint)
+        return Node(self, number, declared.name, of_map=True, hint=_list_of(handler.hint("return")))
 
     def sleep(
         self,
@@ -274,3 +272,8 @@ def declared_of(graph: FlowGraph, registry: Registry) -> Declares:
     if registry is not graph._registry:  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
         raise InvalidOption(f"flow {graph.name!r} is of another app: make it with that of the handler")
     return graph._declared()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+
+
+def _list_of(hint: object) -> object:
+    """Return the annotation of a list of such items; None if it is not known."""
+    return None if hint is None else types.GenericAlias(list, (hint,))
