@@ -110,8 +110,9 @@ class Shop:
     async def rate(self, task: Any, tasks: int) -> float:
         """Enqueue so many tasks of one tenant while the type is paused; return how many then end a second."""
         await self.app.aadmin.pause(task.name)
-        await self.app.aenqueue_many([task.bind("a") for _ in range(tasks)])
+        await asyncio.sleep(1)  # a pause is in force within a second
         want, self.starts = self.ended + tasks, {}
+        await self.app.aenqueue_many([task.bind("a") for _ in range(tasks)])
         await self.app.aadmin.resume(task.name)
         while self.ended < want:  # noqa: ASYNC110 - an event would cost each handler a step
             await asyncio.sleep(0.005)
