@@ -146,7 +146,8 @@ def _limit(start: Event, following: Event) -> float:
 
 def _is_suspect(start: Event) -> bool:
     """Whether it was run as a suspect, in a process of its own."""
-    return bool(start["apart"] and start["place"][0] == "s" and start["lost"] >= MAX_LOST - 1)
+    # One that was handed back waits among the suspects, and runs like one if it has lost a delivery.
+    return bool(start["apart"] and start["place"][0] == "s" and start["lost"] > 0)
 
 
 def _end(history: History, task: str, state: str, final: Tally) -> Iterator[Finding]:

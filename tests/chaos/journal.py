@@ -21,7 +21,8 @@ STREAMS: Final = ("high", "normal", "low", "suspect")
 class Entry:
     """A stream entry of a task. `ready`: when it was appended; `held`: who was given it or renewed it, and
     when; `lost`, `failed`: how many deliveries the task had lost, and how many attempts had failed, by then;
-    `gone`: when it was deleted, or up to the next write of which the time is known; None while it is there.
+    `gone`: when it was deleted, or up to the next write of which the time is known (the last one, if the file
+    ends before another); None while it is there.
     Times are the server's, in ms."""
 
     id: str
@@ -70,9 +71,11 @@ class _Reading:
         self._tasks: dict[_Key, str] = {}
         self._gone: dict[_Key, int] = {}
         self._leaving: list[_Key] = []
+        self._at_the_end: dict[_Key, int] = {}
+        self._last = 0
 
     def file(self, data: bytes) -> None:
-        self._leaving = []
+        self._leaving, self._last = [], 0
         for words in commands(data):
             name = words[0].upper()
             if name in (b"MULTI", b"EXEC"):
@@ -83,12 +86,14 @@ class _Reading:
                     {b"XADD": self._added, b"XCLAIM": self._held, b"XDEL": self._deleted}[name](
                         words, prefix, stream
                     )
+        # What its server deleted last, before it died; another's file may say it better.
+        self._at_the_end |= dict.fromkeys(self._leaving, self._last)
 
     def lives(self) -> dict[str, Life]:
         found: dict[str, Life] = defaultdict(list)
         for key, entry in self._entries.items():
             entry.held = sorted(set(entry.held))
-            entry.gone = self._gone.get(key)
+            entry.gone = self._gone.get(key, self._at_the_end.get(key))
             found[self._tasks[key]].append(entry)
         for life in found.values():
             life.sort(key=lambda entry: _order(entry.id))
@@ -121,6 +126,7 @@ class _Reading:
     def _now(self, at: int) -> None:
         if self._together:
             at = self._within = at if self._within is None else self._within
+        self._last = max(self._last, at)
         for key in self._leaving:
             self._gone[key] = min(at, self._gone.get(key, at))
         self._leaving = []

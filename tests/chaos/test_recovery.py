@@ -53,6 +53,15 @@ EVENTS = [
 ]
 
 
+def test_what_a_server_deleted_before_it_died_is_gone(tmp_path: Path) -> None:
+    """Nothing later in its file tells a time; where another server's file does, that counts."""
+    deleted = written("XDEL", NORMAL, "1000-0")
+    (tmp_path / "a.incr.aof").write_bytes(FIRST + deleted)
+    assert [entry.gone for entry in lives([tmp_path])[TASK]] == [2000]
+    (tmp_path / "b.incr.aof").write_bytes(FIRST + deleted + added(NORMAL, "2100-0"))
+    assert [entry.gone for entry in lives([tmp_path])[TASK]] == [2100]
+
+
 def test_a_journal_tells_every_place_of_a_task(tmp_path: Path) -> None:
     """Also where a primary and its replica wrote the same, and where death tore the last command."""
     for name, data in (("a", FIRST), ("b", FIRST + SECOND + added(NORMAL, "9000-0")[:-9])):
@@ -67,7 +76,7 @@ def test_a_journal_tells_every_place_of_a_task(tmp_path: Path) -> None:
 
 
 def test_a_journal_tells_when_an_entry_was_gone(tmp_path: Path) -> None:
-    """Its deletion tells no time: that of its transaction does, else that of the next write."""
+    """Its deletion tells no time: that of its transaction does, else the next write, else the one before."""
     data = (
         added(NORMAL, "1000-0")
         + added(NORMAL, "1001-0")
@@ -82,7 +91,7 @@ def test_a_journal_tells_when_an_entry_was_gone(tmp_path: Path) -> None:
     found = lives([tmp_path])
     assert [entry.gone for entry in found[TASK]] == [3000]
     told = [(entry.place, entry.lost, entry.failed, entry.gone) for entry in found["mail:0:n1001-0"]]
-    assert told == [("n1001-0", 0, 0, 3000), ("s3000-0", 1, 2, None)]
+    assert told == [("n1001-0", 0, 0, 3000), ("s3000-0", 1, 2, 3000)]
 
 
 def test_a_torn_command_is_left_out() -> None:
