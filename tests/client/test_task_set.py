@@ -79,7 +79,7 @@ def test_what_cannot_be_included_is_refused() -> None:
     with pytest.raises(UsageError, match="a set belongs to one app"):
         StreamQ("other").include(again)
     with pytest.raises(UsageError, match="has already included this TaskSet"):
-        again.task(lambda: None)
+        again.task(name="late")(lambda: None)
 
 
 def test_an_include_that_failed_leaves_the_names_as_they_were() -> None:
