@@ -105,3 +105,21 @@ async def _first_round(transport: AsyncTransport) -> Sampler:
 
 def _faults() -> Faults:
     return Faults("sample", ChoreStatus(Counters()))
+
+
+async def test_a_user_with_the_rights_of_an_older_release_registers(url: str) -> None:
+    """It may not write the sample: that costs a figure, not the registration."""
+    rights = ("on", ">secret", "&*", "~*", "+@all", "-hset", "(+hset ~*:policy ~*:counters ~*apps)")
+    command(url, "ACL", "SETUSER", "older", *rights)
+    app = StreamQ("shop", url.replace("unix://", "unix://older:secret@"))
+
+    @app.task
+    async def work(n: int) -> None: ...
+
+    try:
+        await app.aenqueue_many([work.bind(n) for n in range(5)])
+        assert command(url, "EXISTS", type_keys("shop", 0, "work").sampled) == 0
+        assert (await app.ainspector.type_stats("work")).ready == 5
+    finally:
+        await app.aclose()
+        command(url, "ACL", "DELUSER", "older")
