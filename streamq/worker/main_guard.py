@@ -7,11 +7,11 @@ program would start once more in each child. Owns the check and its error.
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, Final
 
 from streamq.errors import UsageError
 
-FIX = 'put what starts the worker under `if __name__ == "__main__":`'
+FIX: Final = 'put what starts the worker under `if __name__ == "__main__":`'
 
 
 def refuse() -> None:

@@ -87,7 +87,8 @@ class _Reading:
                         words, prefix, stream
                     )
         # What its server deleted last, before it died; another's file may say it better.
-        self._at_the_end |= dict.fromkeys(self._leaving, self._last)
+        if self._last:
+            self._at_the_end |= dict.fromkeys(self._leaving, self._last)
 
     def lives(self) -> dict[str, Life]:
         found: dict[str, Life] = defaultdict(list)
