@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
-from streamq import FlowFailed, StreamQ, TaskDead, get_context
+from streamq import FlowFailed, StreamQ, TaskDead, Unique, get_context
 from streamq.cli import main
 from streamq.dashboard import dashboard
 from streamq.errors import UsageError
@@ -57,6 +57,38 @@ async def test_a_plain_task_runs_a_flow_in_a_thread(app: StreamQ) -> None:
     async with serving(app):
         handle = await outer.aenqueue(3)
         assert await handle.aresult(30) == 18
+    clean(app)
+
+
+@pytest.mark.parametrize("as_node", [False, True], ids=["a task", "a node"])
+async def test_each_round_of_a_loop_is_a_flow_of_its_own(app: StreamQ, as_node: bool) -> None:
+    regions = Regions(app)
+
+    @app.task(unique=None if as_node else Unique(by=[]))
+    async def sync(cursor: int, seen: int) -> int:
+        context = get_context()
+        assert context.generation == cursor
+        wf = app.flow("round")
+        wf.add(regions.total.bind([cursor + 1]))
+        seen += await context.run_flow(wf)
+        return context.continue_as_new(sync.bind(cursor + 1, seen)) if cursor < 3 else seen
+
+    async with serving(app):
+        if as_node:
+            wf = app.flow("loop")
+            wf.add(sync.bind(0, 0)).then(regions.total.bind([1]))
+            flow = await wf.astart()
+            assert await flow.aresult(30) == 1
+            assert await flow.aresult(30, node="sync") == 1 + 2 + 3 + 4
+            [loop, _] = [node.task for node in await flow.anodes()]
+        else:
+            task = await sync.aenqueue(0, 0)
+            assert await task.aresult(30) == 1 + 2 + 3 + 4
+            loop = task.id
+    rounds = [one for one in app.flows.all() if one.name == "round"]
+    assert (len(rounds), {one.parent for one in rounds}) == (4, {loop})
+    for one in rounds:
+        books(app.flow_handle(one.id))
     clean(app)
 
 
