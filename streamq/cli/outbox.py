@@ -1,8 +1,8 @@
 """Send the tasks that an outbox holds, or look at it.
 
-OUTBOX is module:attribute, such as shop.tasks:outbox. `relay` sends rows until SIGTERM or Ctrl-C; any number
-may run. `status` shows what waits and what is parked, with exit code 6 if a row is parked. `retry` lets
-parked rows be sent again.
+OUTBOX is module:attribute, such as shop.tasks:outbox. `relay` sends rows until SIGTERM or Ctrl-C (a second
+one ends it at once); any number may run. `status` shows what waits and what is parked, with exit code 6 if a
+row is parked. `retry` lets parked rows be sent again.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import asyncio
 import importlib
 import signal
 import sys
-import threading
 from dataclasses import asdict
 from pathlib import Path
 
+from streamq.cli import signals
 from streamq.cli.output import write_json, write_lines, write_message
 from streamq.errors import UsageError
 from streamq.exit_codes import OK, UNHEALTHY
@@ -69,10 +69,8 @@ def _relay(outbox: Relay, interval: float, *, once: bool) -> int:
     if outbox.is_async:
         count = asyncio.run(_arelay(outbox, interval, once=once))
     else:
-        stop = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
-        count = outbox.run(stop, interval=interval, once=once)
+        with signals.as_event() as stop:
+            count = outbox.run(stop, interval=interval, once=once)
         outbox.app.close()
     write_message(f"{count:,} rows were sent or put off")
     return OK

@@ -1,17 +1,19 @@
 """Make SIGTERM and SIGHUP end a command like Ctrl-C, so that it cleans up.
 
-Owns the handlers of these signals, for commands with child processes, with temporary data on a server, or
-that change the terminal's modes.
+Owns the handlers of these signals, for commands with child processes, with temporary data on a server, that
+change the terminal's modes, or that finish what they have begun.
 """
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Final, NoReturn
 
-from streamq.exit_codes import OK
+from streamq.exit_codes import INTERRUPTED, OK
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
 _INTERRUPTS: Final = (signal.SIGINT, *_SIGNALS)
@@ -37,6 +39,37 @@ def as_success() -> Generator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def as_event() -> Generator[threading.Event]:
+    """Yield an event that the first SIGTERM or Ctrl-C sets; the second ends this process at once. In the main
+    thread only.
+
+    A thread sets it: a handler runs in the main thread, which may hold the lock of the event, as it waits.
+    """
+    stop, (read, write) = threading.Event(), os.pipe()
+
+    def watch() -> None:
+        if os.read(read, 1):
+            stop.set()
+            if os.read(read, 1):
+                os._exit(INTERRUPTED)
+
+    def told(*_: object) -> None:
+        os.write(write, b"!")
+
+    watcher = threading.Thread(target=watch, name="streamq-signals", daemon=True)
+    watcher.start()
+    before = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(write)
+        watcher.join()
+        os.close(read)
 
 
 @contextmanager

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ from streamq.outbox import Outbox, outbox_table
 from streamq.outbox.row import new_id, now_ms
 from tests.frameworks.outbox_program import STEPS
 from tests.frameworks.postgres import Postgres, missing
-from tests.running import until
+from tests.running import until, wait_until
 
 PROGRAM = Path(__file__).parent / "outbox_program.py"
 
@@ -380,3 +382,24 @@ def test_ids_grow_with_time() -> None:
     found = [new_id() for _ in range(3)]
     assert [one.version for one in found] == [7] * 3
     assert [one.bytes[:6] for one in found] == sorted(one.bytes[:6] for one in found)
+
+
+def test_a_relay_ends_with_what_it_has_sent(
+    shop: Shop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.frameworks.test_outbox.outbox", shop.outbox, raising=False)
+    with shop.session() as session:
+        shop.outbox.add(session, shop.email.bind("a"))
+        session.commit()
+
+    def end() -> None:
+        wait_until(lambda: len(shop.tasks()) == 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(end)
+        assert main(["outbox", "relay", "tests.frameworks.test_outbox:outbox"]) == 0
+        ended.result()
+    assert "1 rows were sent or put off\n" in capsys.readouterr().err
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
