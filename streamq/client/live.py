@@ -1,12 +1,15 @@
 """Watches a task: its events as they come, then its end.
 
-Owns the order of what a watcher sees. All watchers of an event loop share the connections of its waits.
+Owns the order of what a watcher sees. All watchers of an event loop share the connections of its waits, and
+those of one task its reads.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from typing import Final
+from weakref import WeakKeyDictionary
 
 from streamq.calls import live as live_calls
 from streamq.calls.live import Row
@@ -20,14 +23,13 @@ from streamq.model.task import TaskId
 
 async def events(waiting: Waiting, app: str, task: TaskId, after: str) -> AsyncGenerator[TaskEvent]:
     """Yield the events of a task after an id, as they come, and last its end."""
-    keys, local = type_keys(app, task.shard, task.type), task.local
-    ended = asyncio.ensure_future(waiting.wait_until_ended(keys, local, None))
-    waiter = waiting.listener.join(keys.watched(local))
+    watch = _joined(waiting, type_keys(app, task.shard, task.type), task.local)
+    waiter = waiting.listener.join(watch.channel)
     turn: asyncio.Future[bool] | None = None
     try:
         for polls in range(1 << 62):
-            end = ended.result() if ended.done() else None  # raises if the server is unreachable
-            for row in await _read(waiting, keys, local, after):
+            end = watch.ended.result() if watch.ended.done() else None  # raises if the server is unreachable
+            for row in await watch.read(after):
                 after = row.id
                 event = event_of(row, app, task)
                 if event is not None:
@@ -36,27 +38,78 @@ async def events(waiting: Waiting, app: str, task: TaskId, after: str) -> AsyncG
                 yield _end(end)
                 return
             turn = turn or asyncio.ensure_future(waiter.wait(waiting.pause_after(polls)))
-            await asyncio.wait((turn, ended), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((turn, watch.ended), return_when=asyncio.FIRST_COMPLETED)
             turn = None if turn.done() else turn
     finally:
         waiting.listener.leave(waiter)
-        for one in (ended, turn):
-            if one is not None:
-                one.cancel()
+        watch.leave()
+        if turn is not None:
+            turn.cancel()
 
 
-async def _read(waiting: Waiting, keys: TypeKeys, local: str, after: str) -> list[Row]:
-    """Return all events after an id; none if the server is unreachable: a later look finds them."""
-    found: list[Row] = []
-    while True:
-        try:
-            page: list[Row] = await waiting.ask_one(keys.shard, live_calls.events(keys, local, after))
-        except RedisUnavailable:
-            return found
-        found += page
-        if len(page) < live_calls.PAGE:
-            return found
-        after = page[-1].id
+class _Watch:
+    """All watchers of one task in one event loop: they wait for its end once, and those that are woken at the
+    same moment and have seen the same share one read."""
+
+    def __init__(self, waiting: Waiting, keys: TypeKeys, local: str) -> None:
+        self._waiting, self._keys, self._local = waiting, keys, local
+        self.channel: str = keys.watched(local)
+        self.ended = asyncio.ensure_future(waiting.wait_until_ended(keys, local, None))
+        self.watchers = 0
+        self._to_come: dict[str, asyncio.Task[list[Row]]] = {}
+        self._reads: set[asyncio.Task[list[Row]]] = set()
+
+    def leave(self) -> None:
+        """Leave the others; the last one waits for nothing any more."""
+        self.watchers -= 1
+        if not self.watchers:
+            self.ended.cancel()
+            for read in self._reads:
+                read.cancel()
+            watches = _WATCHES.get(self._waiting, {})
+            if watches.get(self.channel) is self:
+                del watches[self.channel]
+
+    async def read(self, after: str) -> list[Row]:
+        """Return all events after an id; none if the server is unreachable: a later look finds them."""
+        read = self._to_come.get(after)
+        if read is None:
+            read = self._to_come[after] = asyncio.ensure_future(self._read(after))
+            self._reads.add(read)
+            read.add_done_callback(self._reads.discard)
+        return await asyncio.shield(read)
+
+    async def _read(self, after: str) -> list[Row]:
+        await asyncio.sleep(0)  # the others join
+        # Who comes later may have been woken by an event that this read does not find.
+        del self._to_come[after]
+        found: list[Row] = []
+        while True:
+            call = live_calls.events(self._keys, self._local, after)
+            try:
+                page: list[Row] = await self._waiting.ask_one(self._keys.shard, call)
+            except RedisUnavailable:
+                return found
+            found += page
+            if len(page) < live_calls.PAGE:
+                return found
+            after = page[-1].id
+
+
+_WATCHES: Final[WeakKeyDictionary[Waiting, dict[str, _Watch]]] = WeakKeyDictionary()
+"""By channel."""
+
+
+def _joined(waiting: Waiting, keys: TypeKeys, local: str) -> _Watch:
+    """Return the watch of a task, with one watcher more. One that has seen an end is not joined: a dead
+    letter may have been requeued since."""
+    watches = _WATCHES.setdefault(waiting, {})
+    watch = watches.get(keys.watched(local))
+    if watch is None or watch.ended.done():
+        watch = _Watch(waiting, keys, local)
+        watches[watch.channel] = watch
+    watch.watchers += 1
+    return watch
 
 
 def _end(located: Located) -> TaskEvent:

@@ -120,6 +120,10 @@ async def test_all_watchers_of_a_process_share_one_connection(app: StreamQ, url:
             seen.append(event.value)
         return found
 
+    def reads() -> int:
+        stats = str(command(url, "INFO", "commandstats"))
+        return int(stats.partition("cmdstat_xrange:calls=")[2].partition(",")[0])
+
     def connections() -> int:
         listed: Any = command(url, "CLIENT", "LIST")
         return len(listed.splitlines())
@@ -132,8 +136,10 @@ async def test_all_watchers_of_a_process_share_one_connection(app: StreamQ, url:
         others = [asyncio.create_task(watch(handle)) for _ in range(number)]
         await until(lambda: len(seen) == number + 1, 60)
         assert connections() <= before + 5, "a few are for questions, however many watch"
+        read = reads()
         go.set()
         every = await asyncio.wait_for(asyncio.gather(first, *others), 60)
+        assert reads() < read + number / 5, "those who are woken together read once"
     assert all(found == [1, 2, "completed"] for found in every)
     clean(app)
 
