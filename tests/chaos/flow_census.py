@@ -14,6 +14,7 @@ import redis
 
 from streamq import stored_result
 from streamq.flows.flow_id import task_of
+from streamq.flows.growing import FIRST_KIND
 from streamq.keys import ShardKeys
 
 BOOKS: Final = ("nodes", "waiting", "released", "done", "skipped")
@@ -71,8 +72,9 @@ def _flow(node: redis.Redis, s: ShardKeys, local: str, record: Mapping[str, str]
                 found.tasks[told["m"]] = f"{told['t']}:{s.shard}:{task_of(local, told['l'], number)}"
         first, count = maps.get(number, (0, 0))
         kinds = orjson.loads(record.get(f"kt{number}", "[]"))  # of children that a handler has left
+        each = record.get(f"kc{number}", "")
         for n in range(count):
-            task_type, letter = kinds[0] if kinds else (told["t"], told["l"])
+            task_type, letter = kinds[ord(each[n]) - FIRST_KIND] if kinds else (told["t"], told["l"])
             found.numbers[f"{told['m']}[{n}]"] = first + n
             found.tasks[f"{told['m']}[{n}]"] = f"{task_type}:{s.shard}:{task_of(local, letter, first + n)}"
         if str(number) == record.get("on_failure"):

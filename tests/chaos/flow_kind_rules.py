@@ -29,8 +29,9 @@ class _Ran:
     """When the nodes of a flow began, and had their effects, in ns."""
 
     def __init__(self, flow: FlowEnd, asked: Event, history: History) -> None:
-        self._key, self._history = flow.key, history
+        self._key, self._flow, self._history = flow.key, flow, history
         self._nodes: Mapping[str, list[str]] = asked["nodes"]
+        self._children: Mapping[str, int] = asked.get("children", {})
 
     def _at(self, name: str, event: str) -> list[int]:
         key = f"{self._key}/{name}"
@@ -40,6 +41,18 @@ class _Ran:
 
     def starts(self, name: str) -> list[int]:
         return self._at(name, "start")
+
+    def given(self, name: str) -> list[list[str]]:
+        """What each execution of a node was given of others."""
+        tasks = self._history.ids.get(f"{self._key}/{name}", ())
+        return [one["given"] for task in tasks for one in self._history.of_task(task, "start")]
+
+    def completed(self, name: str) -> list[str]:
+        """The node, if it has completed; of a map those of its items that have."""
+        names = (
+            [f"{name}[{n}]" for n in range(self._children.get(name, 0))] if name in self._children else [name]
+        )
+        return [one for one in names if self._flow.letter(one) == "c"]
 
     def done_by(self, name: str, at: int) -> bool:
         """Whether a node had its effect before this time."""
@@ -59,17 +72,28 @@ def _undo(flow: FlowEnd, asked: Event, ran: _Ran) -> Iterator[Finding]:
     for it before; no other, and none in a flow that has completed."""
     undo: Mapping[str, str] = asked.get("undo", {})
     for name, task in undo.items():
-        due = flow.letter(name) == "c" and flow.state in ("failed", "cancelled", "stuck")
+        due = bool(ran.completed(name)) and flow.state in ("failed", "cancelled", "stuck")
         if ran.starts(task) and not due:
             yield Finding("undo of nobody", f"{flow.key}/{task}", f"{name} is {flow.letter(name)}")
         if due and flow.state != "stuck" and flow.letter(task) != "c":
             yield Finding("undo missing", f"{flow.key}/{task}", f"it is {flow.letter(task)}, in {flow.state}")
         for start in ran.starts(task):
             for later, before in undo.items():
-                late = flow.letter(later) == "c" and name in ran.waits(later)
+                late = ran.completed(later) and name in ran.waits(later)
                 if late and not ran.done_by(before, start):
                     yield Finding("undo too early", f"{flow.key}/{task}", f"it ran before {before} had")
                     return
+        if name in asked.get("children", {}):
+            yield from _undone_items(flow, name, task, ran)
+
+
+def _undone_items(flow: FlowEnd, name: str, task: str, ran: _Ran) -> Iterator[Finding]:
+    """The undo task of a map got the results of those items that completed, in their order."""
+    want = [flow.results.get(one) for one in ran.completed(name)]
+    for given in ran.given(task):
+        if given != want:
+            yield Finding("undone items", f"{flow.key}/{task}", f"it was given {given}, not {want}")
+            return
 
 
 def _broods(flow: FlowEnd, asked: Event, ran: _Ran) -> Iterator[Finding]:

@@ -89,8 +89,17 @@ def _nodes(flow: FlowEnd, asked: Event, history: History) -> Iterator[Finding]:
     waits: dict[str, list[str]] = dict(asked["nodes"])
     for name, number in asked["children"].items():
         waits |= {f"{name}[{n}]": waits[name] for n in range(number)}
+    joins: Mapping[str, int] = asked.get("joins", {})
+    for name, number in joins.items():
+        members = [f"{name}[{n}]" for n in range(number)]
+        waits |= {one: [name] for one in members} | {f"{name}[{number}]": members}
     waits = {name: [one for one in some if one not in asked.get("races", ())] for name, some in waits.items()}
     before = {name: list(_before(parents, asked["children"])) for name, parents in waits.items()}
+    # The output of a node whose children are joined is that of the last of them.
+    before |= {
+        name: [f"{one}[{joins[one]}]" if one in joins else one for one in before[name]]
+        for name in asked["nodes"]
+    }
     for name, parents in before.items():
         key = f"{flow.key}/{name}"
         if len(history.ids.get(key, ())) > 1:
@@ -131,9 +140,9 @@ def _ran(
 
 def _steps(task: str, events: list[Event], history: History) -> Iterator[Finding]:
     """A step that was stored is not done again by an execution that begins later, and is always the same;
-    so is what a wait has got."""
+    so is what a wait has got. Who began a delivery that another had taken over may do anything again."""
     del history
-    begins = {event["token"]: event["at"] for event in events if event["event"] == "start"}
+    begins = {event["token"]: event for event in events if event["event"] == "start"}
     stored: dict[str, Event] = {}
     waited: list[str] = []
     for event in events:
@@ -144,13 +153,10 @@ def _steps(task: str, events: list[Event], history: History) -> Iterator[Finding
                     "step changed", task, f"{event['step']} is {event['value']}, was {known['value']}"
                 )
         elif event["event"] == "did":
-            known_ = stored.get(event["step"])
-            if known_ is not None and begins.get(event["token"], 0) > known_["at"]:
-                later = next(
-                    one for one in events if one["event"] == "start" and one["token"] == event["token"]
-                )
+            known_, begun = stored.get(event["step"]), begins.get(event["token"])
+            if known_ and begun and begun["at"] > known_["at"] and not _superseded(begun, begins.values()):
                 yield Finding(
-                    "step again", task, f"{event['step']} was stored by {known_}, done again by {later}"
+                    "step again", task, f"{event['step']} was stored by {known_}, done again by {begun}"
                 )
         elif event["event"] == "waited":
             waited.append(event["value"])
@@ -161,6 +167,17 @@ def _steps(task: str, events: list[Event], history: History) -> Iterator[Finding
                 )
     if len(set(waited)) > 1:
         yield Finding("signal changed", task, f"one wait got {waited}")
+
+
+def _superseded(begun: Event, all_begun: Iterable[Event]) -> bool:
+    """Whether a later delivery of the task had begun before: a worker that stood still past its lease begins
+    what it had fetched, until it is told."""
+    return any(_delivery(one) > _delivery(begun) and one["at"] < begun["at"] for one in all_begun)
+
+
+def _delivery(begun: Event) -> tuple[int, int]:
+    """What grows with each delivery of a task that is not the same one again."""
+    return begun.get("attempt", 0), begun.get("lost", 0)
 
 
 def _follow_ups(history: History, states: Mapping[str, list[str]]) -> Iterator[Finding]:

@@ -10,14 +10,14 @@ import random
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from streamq import SignalTimeout, get_context
+from streamq import Expand, Joined, SignalTimeout, get_context
 from streamq.errors import StreamQError
 from tests.chaos.promises import DERIVED_KEYS, MEMOS
 from tests.chaos.tasks import Step, app, behave, policy
 
 FLOW, AFTER = DERIVED_KEYS
 CONDUCTS: Final = {"ok": 80, "slow": 8, "fail1": 8, "fail": 4, "crash1": 2}
-SHAPES: Final = ("chain", "diamond", "map", "group", "brood", "race")
+SHAPES: Final = ("chain", "diamond", "map", "group", "brood", "gather", "race")
 TIMERS_MS: Final = (100, 3_600_000)
 """One that may win its race, and one that never does."""
 UNDONE: Final = 0.4
@@ -51,6 +51,39 @@ async def brood(key: str, conduct: str, number: int) -> str:
     step = Step(key, conduct, given=[])
     get_context().spawn(*(leaf.bind(f"{key}[{n}]|ok") for n in range(number)))
     return await behave(step)
+
+
+@app.task(**policy())
+async def member(item: str) -> str:
+    """A child whose result says which it is."""
+    key, _, conduct = item.partition("|")
+    return f"{key}|{await behave(Step(key, conduct, given=[]))}"
+
+
+@app.task(**policy())
+async def gather(key: str, conduct: str, number: int) -> Joined[str]:
+    """A node that returns children, and one that runs behind them."""
+    await behave(Step(key, conduct, given=[]))
+    members = (member.bind(f"{key}[{n}]|{'fail1' if n == 1 else 'ok'}") for n in range(number))
+    return Expand(members).then(gathered)
+
+
+@app.task(**policy())
+async def gathered(parts: list[str]) -> str:
+    """The last child, with the results of the others."""
+    return await behave(Step(f"{_parent(parts)}[{len(parts)}]", "ok", given=parts))
+
+
+@app.task(**policy())
+async def taking_back(parts: list[str]) -> str:
+    """What undoes a map, with the results of the items that completed."""
+    flow, _, name = _parent(parts).rpartition("/")
+    return await behave(Step(f"{flow}/undo-{name}", "fail1" if len(parts) % 2 else "ok", given=parts))
+
+
+def _parent(parts: list[str]) -> str:
+    """The key of the node whose children returned these."""
+    return parts[0].partition("[")[0]
 
 
 @app.task(**policy())
@@ -105,7 +138,8 @@ async def child(key: str, conduct: str) -> str:
 
 
 TYPES: Final[dict[str, Any]] = {
-    "node": node, "source": source, "leaf": leaf, "brood": brood, "undoing": undoing, "stepping": stepping,
+    "node": node, "source": source, "leaf": leaf, "brood": brood, "member": member, "gather": gather,
+    "gathered": gathered, "taking_back": taking_back, "undoing": undoing, "stepping": stepping,
     "parent": parent, "child": child,
 }  # fmt: skip
 
@@ -113,14 +147,15 @@ TYPES: Final[dict[str, Any]] = {
 @dataclass
 class Shape:
     """A flow to be started. nodes: by name, the names of those that it waits for; children: of a map;
-    broods: how many a node leaves for others; undo: of a node, its undo task; races: who takes part; timers:
-    in ms."""
+    broods: how many a node leaves for others; joins: how many of a brood its last waits for; undo: of a node,
+    its undo task; races: who takes part; timers: in ms."""
 
     key: str
     graph: Any
     nodes: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     children: dict[str, int] = field(default_factory=dict[str, int])
     broods: dict[str, int] = field(default_factory=dict[str, int])
+    joins: dict[str, int] = field(default_factory=dict[str, int])
     undo: dict[str, str] = field(default_factory=dict[str, str])
     races: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     timers: dict[str, int] = field(default_factory=dict[str, int])
@@ -129,7 +164,7 @@ class Shape:
     def noted(self) -> dict[str, Any]:
         return {
             "key": self.key, "nodes": self.nodes, "children": self.children, "broods": self.broods,
-            "undo": self.undo, "races": self.races, "timers": self.timers,
+            "joins": self.joins, "undo": self.undo, "races": self.races, "timers": self.timers,
         }  # fmt: skip
 
 
@@ -137,7 +172,8 @@ def drawn(rng: random.Random, key: str) -> Shape:
     """A flow of some shape, whose nodes behave as drawn."""
     shape = Shape(f"{FLOW}{key}", app.flow(rng.choice(SHAPES)))
     drawers = {
-        "chain": _chain, "diamond": _diamond, "map": _map, "group": _group, "brood": _brood, "race": _race,
+        "chain": _chain, "diamond": _diamond, "map": _map, "group": _group, "brood": _brood,
+        "gather": _gather, "race": _race,
     }  # fmt: skip
     drawers[shape.graph.name](shape, rng)
     if rng.random() < 0.5:
@@ -189,6 +225,13 @@ def _brood(shape: Shape, rng: random.Random) -> None:
     _add(shape, rng, "join", before, one=before.output)
 
 
+def _gather(shape: Shape, rng: random.Random) -> None:
+    number = rng.choice([1, 2, 5])
+    shape.nodes["gather"], shape.broods["gather"], shape.joins["gather"] = [], number + 1, number
+    before = shape.graph.add(gather.bind(f"{shape.key}/gather", _conduct(rng), number), name="gather")
+    _add(shape, rng, "join", before, one=before.output)
+
+
 def _race(shape: Shape, rng: random.Random) -> None:
     before = _add(shape, rng, "before")
     quick = _add(shape, rng, "quick", before)
@@ -207,13 +250,17 @@ def _group(shape: Shape, rng: random.Random) -> None:
 
 def _map(shape: Shape, rng: random.Random) -> None:
     number = rng.choice([0, 3, 12])
-    items = [f"{shape.key}/each[{n}]|{_conduct(rng)}" for n in range(number)]
+    items: Any = [f"{shape.key}/each[{n}]|{_conduct(rng)}" for n in range(number)]
     shape.nodes["each"], shape.children["each"] = [], number
     if rng.random() < 0.5:
         shape.nodes["list"] = []
         shape.nodes["each"] = ["list"]
         before = shape.graph.add(source.bind(f"{shape.key}/list", _conduct(rng), items), name="list")
-        each = shape.graph.map(leaf, before.output, name="each")
+        items = before.output
+    if rng.random() < 0.5:
+        shape.undo["each"] = "undo-each"
+        each = shape.graph.map(member, items, name="each", undo=taking_back)
+        _undone(shape, rng, "join", each, last=True, many=each.output)
     else:
         each = shape.graph.map(leaf, items, name="each")
-    _add(shape, rng, "join", each, many=each.output)
+        _add(shape, rng, "join", each, many=each.output)

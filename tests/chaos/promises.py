@@ -81,7 +81,9 @@ PROMISES: Final[dict[str, Promise]] = {
 }
 DERIVED_KEYS: Final = ("flow:", "after:")
 """How the keys of tasks begin that are nodes of flows, and follow-ups: no producer asked for them."""
-DERIVED: Final = ("node", "source", "leaf", "brood", "undoing", "child")
+DERIVED: Final = (
+    "node", "source", "leaf", "brood", "member", "gather", "gathered", "taking_back", "undoing", "child",
+)  # fmt: skip
 """The types of these tasks."""
 MEMOS: Final = ("one", "two", "three")
 """The steps of a task with steps."""

@@ -49,6 +49,9 @@ CHANGES: Final[dict[str, tuple[tuple[str, str, str], ...]]] = {
         ("", "string.match(string.sub(f.order or '', -7), '(%d+)$')", "string.match(f.order or '', '(%d+)')"),
     ),
     "brood": (("", "return flow_grew(n) end", "letter = 'c' end"),),
+    # Who joins children does not wait for them; a map is not undone.
+    "gather": (("", "local join = map.left == 1 and flow_join(map)", "local join = flow_join(map)"),),
+    "items": (("", "map.undo = told and told.k == 'map' and told.u or false", "map.undo = false"),),
     "timer": (("", "math.min(ms, 1e13)", "1"),),
     # Who loses a race goes on.
     "race": (

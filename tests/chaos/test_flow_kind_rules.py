@@ -30,11 +30,12 @@ class Tale:
         self.flow.numbers = {name: n for n, name in enumerate(letters)}
         self.flow.states = "".join(letters.values())
 
-    def ran(self, name: str, *, after_ms: int = 1) -> None:
+    def ran(self, name: str, *, after_ms: int = 1, given: tuple[str, ...] = ()) -> None:
         for event in ("start", "effect"):
             self.now += after_ms * _MS
-            about = {"id": f"node:0:{name}", "key": f"{KEY}/{name}", "token": name}
+            about = {"id": f"node:0:{name}", "key": f"{KEY}/{name}", "token": name, "given": [*given]}
             self.events.append({"event": event, "at": self.now, **about})
+        self.flow.results[name] = f"result of {name}"
 
     def found(self) -> set[str]:
         return {one.rule for one in check(self.flow, self.asked, History.of(self.events))}
@@ -60,6 +61,22 @@ def brood() -> Tale:
     for name in ("brood", "brood[0]", "brood[1]", "join"):
         tale.ran(name)
     return tale
+
+
+def undone_map() -> Tale:
+    """A map of which one item failed, after a node that was undone as well."""
+    letters = {"a": "c", "undo-a": "c", "each[0]": "c", "each[1]": "d", "each[2]": "c", "undo-each": "c"}
+    undo = {"a": "undo-a", "each": "undo-each"}
+    tale = Tale("failed", letters, nodes={"a": [], "each": ["a"]}, children={"each": 3}, undo=undo)
+    for name in ("a", "each[0]", "each[2]"):
+        tale.ran(name)
+    tale.ran("undo-each", given=_kept(0, 2))
+    tale.ran("undo-a")
+    return tale
+
+
+def _kept(*items: int) -> tuple[str, ...]:
+    return tuple(f"result of each[{n}]" for n in items)
 
 
 def race() -> Tale:
@@ -93,6 +110,28 @@ def _undo_where_all_is_well(tale: Tale) -> None:
     tale.flow.state = "completed"
 
 
+def _map_not_undone(tale: Tale) -> None:
+    for name in ("undo-a", "undo-each"):
+        tale.without(name)
+    tale.restate({"a": "d", "undo-a": "s", "each[0]": "c", "each[1]": "d", "each[2]": "c", "undo-each": "s"})
+
+
+def _map_undone_after(tale: Tale) -> None:
+    tale.without("undo-each")
+    tale.ran("undo-each", given=_kept(0, 2))
+
+
+def _map_undone_in_part(tale: Tale) -> None:
+    tale.without("undo-each")
+    tale.without("undo-a")
+    tale.ran("undo-each", given=_kept(0))
+    tale.ran("undo-a")
+
+
+def _map_of_failures_undone(tale: Tale) -> None:
+    tale.restate({"a": "c", "undo-a": "c", "each[0]": "d", "each[1]": "d", "each[2]": "d", "undo-each": "c"})
+
+
 def _child_missing(tale: Tale) -> None:
     tale.restate({"brood": "c", "join": "c", "brood[0]": "c"})
 
@@ -117,7 +156,7 @@ def _join_before_the_race(tale: Tale) -> None:
     tale.asked["timers"]["timer"] = 3_600_000
 
 
-@pytest.mark.parametrize("tale", [undone, brood, race])
+@pytest.mark.parametrize("tale", [undone, undone_map, brood, race])
 def test_what_is_right_passes(tale: Callable[[], Tale]) -> None:
     assert tale().found() == set()
 
@@ -127,9 +166,11 @@ def test_what_is_right_passes(tale: Callable[[], Tale]) -> None:
     [
         (undone, _undo_forwards, "undo too early"), (undone, _undo_missing, "undo missing"),
         (undone, _undo_of_who_failed, "undo of nobody"), (undone, _undo_where_all_is_well, "undo of nobody"),
-        (brood, _child_missing, "child missing"), (brood, _join_before_a_child, "node too early"),
-        (brood, _child_of_nobody, "child of nobody"), (race, _timer_too_early, "race not decided"),
-        (race, _join_before_the_race, "race not decided"),
+        (undone_map, _map_not_undone, "undo missing"), (undone_map, _map_undone_after, "undo too early"),
+        (undone_map, _map_undone_in_part, "undone items"),
+        (undone_map, _map_of_failures_undone, "undo of nobody"), (brood, _child_missing, "child missing"),
+        (brood, _join_before_a_child, "node too early"), (brood, _child_of_nobody, "child of nobody"),
+        (race, _timer_too_early, "race not decided"), (race, _join_before_the_race, "race not decided"),
     ],
 )  # fmt: skip
 def test_each_fault_is_found(tale: Callable[[], Tale], spoil: Callable[[Tale], None], rule: str) -> None:

@@ -50,8 +50,8 @@ class Tale:
     def step(self, token: str, name: str, value: str = "v", event: str = "stepped", **more: Any) -> None:
         self.note(event, id="stepping:0:n1", key="s", token=token, step=name, value=value, **more)
 
-    def begin(self, token: str) -> None:
-        self.note("start", id="stepping:0:n1", key="s", token=token)
+    def begin(self, token: str, lost: int = 0) -> None:
+        self.note("start", id="stepping:0:n1", key="s", token=token, attempt=1, lost=lost)
 
     def found(self) -> set[str]:
         history = History.of(self.events)
@@ -201,6 +201,60 @@ def test_each_fault_is_found(spoil: Callable[[Tale], None], rule: str) -> None:
     assert rule in tale.found()
 
 
+def joined() -> Tale:
+    """A node with two children and one that joins them, for the node that waits for it."""
+    tale = Tale()
+    names = ("gather", "join", "gather[0]", "gather[1]", "gather[2]")
+    tale.flow.states, tale.flow.on_failure = "ccccc", ""
+    tale.flow.numbers = {name: n for n, name in enumerate(names)}
+    tale.flow.books |= {"done": 5, "skipped": 0}
+    asked, nodes = tale.events[0], {"gather": [], "join": ["gather"]}
+    asked |= {"nodes": nodes, "broods": {"gather": 3}, "joins": {"gather": 2}}
+    tale.node("gather")
+    for n in range(2):
+        tale.node(f"gather[{n}]")
+    tale.node("gather[2]", "token-gather[0]", "token-gather[1]")
+    tale.node("join", "token-gather[2]")
+    return tale
+
+
+def test_children_that_are_joined_pass() -> None:
+    assert joined().found() == set()
+
+
+def _joined_too_early(tale: Tale) -> None:
+    tale.events = [
+        one for one in tale.events if (one["event"], one.get("token")) != ("effect", "token-gather[1]")
+    ]
+
+
+def _joined_in_part(tale: Tale) -> None:
+    next(one for one in tale.events if one.get("given") == ["token-gather[0]", "token-gather[1]"])[
+        "given"
+    ].pop()
+
+
+def _passed_over_the_join(tale: Tale) -> None:
+    next(one for one in tale.events if one.get("given") == ["token-gather[2]"])["given"] = ["token-gather"]
+
+
+def _joined_twice(tale: Tale) -> None:
+    tale.node("gather[2]", "token-gather[0]", "token-gather[1]", task="node:0:other")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "rule"),
+    [
+        (_joined_too_early, "node too early"), (_joined_in_part, "node's inputs"),
+        (_passed_over_the_join, "node's inputs"), (_joined_twice, "node twice"),
+    ],
+)  # fmt: skip
+def test_each_fault_of_a_join_is_found(spoil: Callable[[Tale], None], rule: str) -> None:
+    tale = joined()
+    spoil(tale)
+    assert rule in tale.found()
+
+
 def test_a_zombie_may_do_a_step_again() -> None:
     """It began before the step was stored, by the worker that took its task over."""
     tale = sound()
@@ -208,3 +262,15 @@ def test_a_zombie_may_do_a_step_again() -> None:
     tale.events.insert(0, start)
     tale.step("zombie", "a", event="did")
     assert tale.found() == set()
+
+
+def test_one_that_stood_still_past_its_lease_may_begin_and_do_a_step_again() -> None:
+    """It had fetched the task before another one took it over, and has not been told yet."""
+    tale = sound()
+    tale.begin("second", lost=1)
+    tale.begin("stale")
+    tale.step("stale", "a", event="did")
+    assert tale.found() == set()
+    tale.begin("third", lost=1)
+    tale.step("third", "a", event="did")
+    assert tale.found() == {"step again"}
