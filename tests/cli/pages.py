@@ -20,6 +20,8 @@ FENCED: Final = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LOGGED: Final = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \[.*\n", re.MULTILINE)  # by the page's worker
 IS_FILE: Final = re.compile(r"# \S+\.(py|toml)\n")
 EXIT_CODE: Final = "; echo $?"
+_COLUMNS: Final = re.compile(r"(?:\\ ){2,}")
+"""Spaces between columns, in a text that is escaped."""
 ID: Final = re.compile(r"[\w.@-]+:\d+:[a-z]?\d+-\d+")
 
 
@@ -66,9 +68,11 @@ def commands(block: str, names: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def pattern(expected: str) -> str:
-    """A regular expression for a text with `…` in it."""
+    """A regular expression for a text with `…` in it. Columns may be as wide as their values need."""
     lines = [
-        r"(?:.*\n)*" if line.strip() == "…" else re.escape(line).replace("…", ".*") + r"\n"
+        r"(?:.*\n)*"
+        if line.strip() == "…"
+        else _COLUMNS.sub(" {2,}", re.escape(line)).replace("…", ".*") + r"\n"
         for line in expected.splitlines()
     ]
     return "".join(lines)
