@@ -39,7 +39,7 @@ from streamq.worker.observers import Observers
 from streamq.worker.outcomes import NO_RESULT, Outcomes
 from streamq.worker.own_threads import in_own_thread
 from streamq.worker.server_clocks import ServerClocks
-from streamq.worker.suspects import Isolation, Suspects
+from streamq.worker.suspects import Isolation, Suspects, is_suspect
 from streamq.worker.too_new import TooNewTasks
 from streamq.worker.wrapping import managers_of
 
@@ -139,7 +139,7 @@ class Attempts:
         except BaseException as error:  # noqa: BLE001 - also what a user's model raises
             return self._unread(attempt, handler, error)
         try:
-            if handler.options.executor == "process" or (delivery.lost and delivery.suspect):
+            if handler.options.executor == "process" or (delivery.lost and is_suspect(handler, delivery)):
                 result = await self._run_in_process(attempt, handler, args, kwargs)
             else:
                 result = await self._run_locally(attempt, handler, args, kwargs)

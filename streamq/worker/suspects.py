@@ -123,6 +123,12 @@ class Suspects:
             await asyncio.sleep(POLL_INTERVAL)
 
 
+def is_suspect(handler: Handler, delivery: Delivery) -> bool:
+    """Return whether the task must run as a suspect. One that was handed back before it was lost waits where
+    suspects do, after fewer losses too."""
+    return delivery.suspect and delivery.lost >= handler.options.max_lost - 1
+
+
 def must_run_alone(handler: Handler, delivery: Delivery) -> bool:
     """Return whether so many workers died with the task that no other handler may run beside it."""
     return delivery.lost >= ALONE_FROM * handler.options.max_lost

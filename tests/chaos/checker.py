@@ -146,8 +146,7 @@ def _limit(start: Event, following: Event) -> float:
 
 def _is_suspect(start: Event) -> bool:
     """Whether it was run as a suspect, in a process of its own."""
-    # One that was handed back waits among the suspects, and runs like one if it has lost a delivery.
-    return bool(start["apart"] and start["place"][0] == "s" and start["lost"] > 0)
+    return bool(start["apart"] and start["place"][0] == "s" and start["lost"] >= MAX_LOST - 1)
 
 
 def _end(history: History, task: str, state: str, final: Tally) -> Iterator[Finding]:
@@ -157,7 +156,7 @@ def _end(history: History, task: str, state: str, final: Tally) -> Iterator[Find
     effects = {event["token"]: event for event in history.of_task(task, "effect")}
     if state == "completed":
         effect = effects.get(str(final.tokens.get(task)))
-        if task.startswith("source:"):  # which returns a list, not its token
+        if task.startswith(("source:", "member:", "gather:")):  # which return more than their token
             effect = next(iter(effects.values()), None)
         if effect is None:
             yield Finding(
@@ -275,7 +274,8 @@ def _answers(history: History, states: dict[str, list[str]], final: Tally) -> It
                     "TaskCancelled": "cancelled",
                     "TaskExpired": "expired",
                 }.get(event["error"], event["error"])
-                if told not in (final.tokens.get(task), *states.get(task, [])):
+                was_dead = told == "dead" and history.of_task(task, "requeue", "purge")
+                if told not in (final.tokens.get(task), *states.get(task, [])) and not was_dead:
                     yield Finding(
                         "result",
                         task,
@@ -284,7 +284,8 @@ def _answers(history: History, states: dict[str, list[str]], final: Tally) -> It
 
 
 def _cancel(history: History, task: str, event: Event, states: dict[str, list[str]]) -> Iterator[Finding]:
-    if event["answer"] == "unknown":
+    purged = any(purge["at"] < event["at"] for purge in history.of_task(task, "purge"))
+    if event["answer"] == "unknown" and not purged:
         yield Finding("cancel", task, "was accepted and is unknown when it is to be cancelled")
     if event["answer"] != "cancelled":
         return

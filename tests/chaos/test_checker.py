@@ -354,3 +354,12 @@ def test_a_destroyed_group_explains_a_second_delivery_and_nothing_else() -> None
     story.ask("y", task).run("y", task).run("y", task, "effect", place=f"{task}-1-0", pid=9)
     story.end(task, "completed", f"{task}-1-0").count(started=1)
     assert story.rules() == {"delivered twice"}
+
+
+def test_a_dead_letter_that_somebody_looks_after_was_dead_and_may_be_gone() -> None:
+    story = good().note("result", id=ONE, error="TaskDead").note("requeue", id=ONE)
+    assert story.rules() == set()
+    story = good().note("purge", id=ONE).note("cancel", id=ONE, answer="unknown")
+    assert story.rules() == set()
+    story = good().note("cancel", id=ONE, answer="unknown").note("purge", id=ONE)
+    assert story.rules() == {"cancel"}

@@ -60,6 +60,17 @@ async def test_a_suspect_runs_in_a_process_of_its_own(
     clean(app_)
 
 
+async def test_one_that_was_handed_back_and_lost_once_is_no_suspect_yet(
+    app: StreamQ, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits where suspects do. In a process of its own its next death would be its last."""
+    app_ = handlers.at(str(app.address))
+    async with exclusive(app_, monkeypatch):
+        handle = suspect(app_, "on_loop", lost=1)
+        assert await handle.aresult(20) == [os.getpid(), 1, 1]
+    clean(app_)
+
+
 async def test_one_that_kills_its_process_is_guilty_and_harms_nobody(
     app: StreamQ, monkeypatch: pytest.MonkeyPatch
 ) -> None:
