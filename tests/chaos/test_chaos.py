@@ -63,7 +63,7 @@ PROMISES: Final = Settings(
 )
 SHARES: Final = Settings(1, 7, only=("reset",), conducts=("slow",), sabotage="share,stop", rate=120, drain=8)
 FLOWS: Final = Settings(1, 8, only=("reset",), sabotage="undo,brood,timer", drain=10)
-GATHERS: Final = Settings(1, 8, only=("reset",), sabotage="gather,items", drain=10)
+GATHERS: Final = Settings(1, 8, only=("reset",), sabotage="gather", drain=10)
 RACES: Final = Settings(1, 6, only=("reset",), sabotage="race", drain=5)
 NESTS: Final = Settings(1, 6, only=("reset",), sabotage="inner,onward", drain=8)
 FORGET: Final = Settings(1, 2, only=("reset",), sabotage="forget", rate=60, drain=4)
@@ -78,7 +78,7 @@ FORGET: Final = Settings(1, 2, only=("reset",), sabotage="forget", rate=60, drai
             PROMISES, {"above a limit", "overtaken", "two of a key", "run twice"}, marks=pytest.mark.long
         ),
         pytest.param(FLOWS, {"undo too early", "node too early", "race not decided"}, marks=pytest.mark.long),
-        pytest.param(GATHERS, {"node too early", "undo missing"}, marks=pytest.mark.long),
+        pytest.param(GATHERS, {"wrong end"}, marks=pytest.mark.long),
         pytest.param(RACES, {"flow stands"}, marks=pytest.mark.long),
         pytest.param(NESTS, {"lost", "new runs"}, marks=pytest.mark.long),
         pytest.param(SHARES, {"unfair share", "run not cancelled"}, marks=pytest.mark.long),

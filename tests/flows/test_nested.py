@@ -64,7 +64,7 @@ async def test_a_plain_task_runs_a_flow_in_a_thread(app: StreamQ) -> None:
 async def test_each_round_of_a_loop_is_a_flow_of_its_own(app: StreamQ, as_node: bool) -> None:
     regions = Regions(app)
 
-    @app.task(unique=None if as_node else Unique(by=[]))
+    @app.task(unique=None if as_node else Unique())
     async def sync(cursor: int, seen: int) -> int:
         context = get_context()
         assert context.generation == cursor
