@@ -105,6 +105,8 @@ class KindFuzz(FlowFuzz):
             if race and len(lonely) >= 2 and n > 2:
                 race, racers = False, sorted(chance.sample(lonely, 2))
                 raced |= {*racers}
+                for racer in racers if chance.random() < 0.7 else ():  # as those that are declared
+                    nodes[racer].tolerated = True
                 nodes.append(Kind(racers, kind="first", tolerated=chance.random() < 0.3))
                 continue
             nodes.append(self._node(free))
