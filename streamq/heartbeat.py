@@ -6,18 +6,30 @@ Owns the reading of its details, which a process of any release may have written
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from streamq.stored import mapping, real
 
 HEARTBEATS_MISSED: Final = 3
 _LONGEST_BEAT: Final = 1e6
 """Seconds between two heartbeats at most."""
-_KINDS: Final = {
-    "types": list, "running": list, "problems": list, "concurrency": int, "running_count": int, "pid": int,
-    "host": str, "version": str, "only": str, "speaks": list, "too_new": list, "schedules": list,
+
+
+class Detail(NamedTuple):
+    """A detail of a heartbeat: its type, and under which name the page of workers shows it, if it does."""
+
+    kind: type
+    label: str = ""
+
+
+DETAILS: Final = {
+    "host": Detail(str, "Host"), "pid": Detail(int, "Process"), "version": Detail(str, "Version"),
+    "types": Detail(list, "Types"), "running": Detail(list), "problems": Detail(list),
+    "concurrency": Detail(int), "running_count": Detail(int), "only": Detail(str), "speaks": Detail(list),
+    "too_new": Detail(list), "schedules": Detail(list),
 }  # fmt: skip
-"""The details of a heartbeat, and the type of each."""
+"""By name. What is in no row is kept as it is."""
+_ANY: Final = Detail(object)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +46,6 @@ class WorkerInfo:
 def worker_info(name: str, age_ms: int, raw: bytes) -> WorkerInfo:
     """Return a worker by its heartbeat of so many ms ago, without damaged details."""
     details = mapping(raw)
-    details = {name: value for name, value in details.items() if isinstance(value, _KINDS.get(name, object))}
+    details = {name: one for name, one in details.items() if isinstance(one, DETAILS.get(name, _ANY).kind)}
     patience = HEARTBEATS_MISSED * min(max(0.0, real(details.get("heartbeat"), 5.0)), _LONGEST_BEAT)
     return WorkerInfo(name, age_ms <= patience * 1000, max(0, age_ms) / 1000, details)

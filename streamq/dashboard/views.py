@@ -22,7 +22,7 @@ from streamq.dashboard import task_views
 from streamq.dashboard.findings import Findings
 from streamq.dashboard.redaction import HIDDEN, Redaction
 from streamq.errors import AuthenticationFailed
-from streamq.heartbeat import WorkerInfo
+from streamq.heartbeat import DETAILS, WorkerInfo
 from streamq.options.schedule import zone
 from streamq.stored import moment
 
@@ -165,8 +165,13 @@ def process(one: WorkerInfo) -> dict[str, object]:
         "slots": details.get("concurrency", 0), "busy": details.get("running_count", 0),
         "types": details.get("types", []), "problems": details.get("problems", []),
         "only": details.get("only"),
+        "pairs": [(row.label, _said(details.get(name))) for name, row in DETAILS.items() if row.label],
         "running": list(filter(None, map(running, details.get("running", [])))),
     }  # fmt: skip
+
+
+def _said(detail: object) -> object:
+    return ", ".join(map(str, detail)) if isinstance(detail, list) else detail
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from streamq.dashboard.forms import where_wrong
 from streamq.dashboard.task_views import attempt, links
 from streamq.errors import InvalidOption
 from streamq.fingerprint import Frame
+from streamq.heartbeat import DETAILS, Detail
 from streamq.keys import shard_keys
 from streamq.model.task import TaskId
 from tests.conftest import command
@@ -339,6 +340,21 @@ async def test_recurring_tasks_and_what_is_due_have_pages(scene: StreamQ, browse
     assert (await text(browser, "/schedules?name=nightly")).count('<article class="worker schedule">') == 1
     assert (await text(browser, "/schedules?type=sync_stock")).count('<article class="worker schedule">') == 1
     assert "in " in await text(browser, "/schedule")
+
+
+async def test_a_detail_of_a_heartbeat_with_a_label_is_shown(
+    app: StreamQ, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new one needs its row alone; one that is damaged, or from a script, harms no page."""
+    monkeypatch.setitem(DETAILS, "zone", Detail(str, "Zone"))
+    app.send("email", {})
+    beat = '{"zone": "<b>eu-1</b>", "types": ["a", 5], "host": 7}'
+    command(url, "ZADD", shard_keys("shop", 0).workers, app.inspector.now_ms() + 60_000, "w-1")
+    command(url, "HSET", shard_keys("shop", 0).heartbeats, "w-1", beat)
+    async with client(dashboard(app, auth=TRUSTED)) as browser:
+        page = await text(browser, "/workers")
+    for label, value in (("Zone", "&lt;b&gt;eu-1&lt;/b&gt;"), ("Types", "a, 5"), ("Host", "\N{EN DASH}")):
+        assert f"<dt>{label}</dt><dd>{value}</dd>" in page
 
 
 async def test_workers_have_pages(app: StreamQ, url: str) -> None:
