@@ -92,7 +92,9 @@ def assemble(config: WorkerConfig, shards: int, main: asyncio.Task[None] | None)
             leases.stop()
 
     sources = LeaseSources(beat, watch, observers.drain)
-    leases = LeaseKeeper(config, shards, in_flight, _lease_events(control, clocks, config.counters), sources)
+    leases = LeaseKeeper(
+        config, shards, in_flight, _lease_events(control, runner, clocks, config.counters), sources
+    )
     return Parts(
         in_flight, runner, settler, shard_fetchers, leases, status, control, observers, event_publisher,
         flow_nodes, watching.listeners, watching.recycling,
@@ -161,7 +163,7 @@ def _runner(
     )  # fmt: skip
 
 
-def _lease_events(control: Control, clocks: ServerClocks, counters: Counters) -> LeaseEvents:
+def _lease_events(control: Control, runner: Runner, clocks: ServerClocks, counters: Counters) -> LeaseEvents:
     """Return the callbacks of the lease thread, each of which runs its function in the current event loop."""
     loop = asyncio.get_running_loop()
     return LeaseEvents(
@@ -170,6 +172,7 @@ def _lease_events(control: Control, clocks: ServerClocks, counters: Counters) ->
         clock=partial(_call_in, loop, clocks.set),
         orders=partial(_call_in, loop, control.apply_orders),
         shards=partial(_call_in, loop, control.serve),
+        renewed=partial(runner.attempts.renewals.renewed, loop=loop),
         counters=counters,
     )
 

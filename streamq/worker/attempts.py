@@ -39,6 +39,7 @@ from streamq.worker.observers import Observers
 from streamq.worker.outcomes import NO_RESULT, Outcomes
 from streamq.worker.own_threads import in_own_thread
 from streamq.worker.server_clocks import ServerClocks
+from streamq.worker.renewals import Renewals, StoodStill
 from streamq.worker.suspects import Isolation, Suspects, is_suspect
 from streamq.worker.too_new import TooNewTasks
 from streamq.worker.wrapping import managers_of
@@ -85,6 +86,7 @@ class Attempts:
         self._packed = self.outcomes.packed
         self._suspects = Suspects(isolation, executors.suspects, self._begin)
         self.stopping = False
+        self.renewals: Renewals = Renewals()
 
     async def run(self, attempt: Attempt) -> Outcome | None:  # noqa: C901, PLR0911 - as its docstring says
         """Decode the payload, call the handler under its timeout, and return the outcome; None if the
@@ -176,9 +178,20 @@ class Attempts:
         this coroutine is being discarded."""
         if isinstance(error, GeneratorExit) and asyncio._get_running_loop() is None:  # noqa: SLF001
             raise error
+        if isinstance(error, StoodStill):
+            return await self._run_when_renewed(attempt)
         if attempt.context is not None:
             await _leave(attempt, attempt.context, handler, error)
         return self.outcomes.failed(attempt, handler, error)
+
+    async def _run_when_renewed(self, attempt: Attempt) -> Outcome | None:
+        """Run an attempt after the next renewal, if its delivery is still this worker's then."""
+        self._wait_for_it(attempt)
+        try:
+            await self.renewals.wait()
+        except asyncio.CancelledError:
+            return None if attempt.stop == "fenced" else self._early(attempt) or HandedBack()
+        return await self.run(attempt)
 
     async def _read_inputs(self, attempt: Attempt, handler: Handler) -> bytes | Outcome | None:
         """Read what a flow's node needs of others. Return its payload, or the outcome if it is not to
@@ -234,6 +247,7 @@ class Attempts:
 
     async def _run_in_process(self, attempt: Attempt, handler: Handler, args: Args, kwargs: Kwargs) -> bytes:
         """Run a handler with executor="process", or a suspect."""
+        self.renewals.check()
         self._wait_for_it(attempt)
         if handler.options.executor != "process":
             attempt.steps = True
@@ -304,8 +318,10 @@ class Attempts:
 
     def _begin(self, attempt: Attempt, handler: Handler) -> Context:
         """Start the attempt's clock and return its context."""
-        delivery = attempt.held.delivery
-        attempt.started = now = time.monotonic()
+        delivery, now = attempt.held.delivery, time.monotonic()
+        if now > self.renewals.until and attempt.child is None:
+            raise StoodStill
+        attempt.started = now
         attempt.offset = offset = self._clocks.offset(delivery.shard)
         # Most deliveries have no overrides: then the policy is read directly, which saves calls.
         plain = delivery.overrides is None

@@ -48,13 +48,15 @@ may try every node of a cluster."""
 
 @dataclass(frozen=True, slots=True)
 class LeaseEvents:
-    """Callbacks for what the lease thread learns, called in the lease thread; and its counters."""
+    """Callbacks for what the lease thread learns, called in the lease thread; and its counters. renewed: with
+    the time (monotonic) until which no lease can have ended unnoticed."""
 
     fenced: Callable[[list[Held]], None]
     cancel: Callable[[list[Held]], None]
     clock: Callable[[int, int], None]
     orders: Callable[[int, Orders], None]
     shards: Callable[[int], None]
+    renewed: Callable[[float], None]
     counters: Counters
 
 
@@ -116,14 +118,16 @@ class LeaseKeeper(threading.Thread):
     def run(self) -> None:
         """Renew, send heartbeats and listen until stopped."""
         next_renewal = next_beat = time.monotonic()
-        beats = 0
+        beats, renewed = 0, True
         while not self._stopped.is_set():
             now = time.monotonic()
             if now >= next_renewal:
-                self._safely("renew", self.renew_all)
+                renewed = self._safely("renew", self.renew_all)
                 next_renewal = now + self._interval  # the renewal may have shortened it
                 if self._retry_renewal:
                     next_renewal, self._retry_renewal = now + min(self._interval, RETRY_DELAY), False
+            if renewed:
+                self._events.renewed(now + 3 * self._interval)
             if now >= next_beat:
                 next_beat = now + self._heartbeat
                 self._safely("heartbeat", self._send_beats)
@@ -139,7 +143,8 @@ class LeaseKeeper(threading.Thread):
         self._control.close()
         self._transport.close()
 
-    def _safely(self, doing: str, step: Callable[[], None]) -> None:
+    def _safely(self, doing: str, step: Callable[[], None]) -> bool:
+        """Take a step, and return whether it did not fail."""
         try:
             step()
         except RedisError as error:
@@ -152,6 +157,9 @@ class LeaseKeeper(threading.Thread):
         except Exception as error:  # noqa: BLE001 - a thread that dies silently loses every lease
             self._log.exception("leases.failed", doing=doing, error=repr(error))
             self._stopped.wait(SLICE)
+        else:
+            return True
+        return False
 
     def renew_all(self) -> None:
         """Renew all deliveries in flight, and report those that are fenced or cancelled. Neither an

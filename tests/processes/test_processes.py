@@ -78,6 +78,33 @@ def test_a_stopped_worker_that_wakes_up_changes_nothing(
     clean(jobs)
 
 
+def test_a_worker_that_stood_still_begins_nothing_that_others_have(
+    jobs: StreamQ, worker: Work, start: Start, tmp_path: Path
+) -> None:
+    """It had fetched tasks ahead. When it goes on, its event loop may be quicker than its lease thread."""
+    start(*QUICK)
+    worker("--concurrency", "5")
+    [stopped] = alive(jobs)
+
+    def begun() -> int:
+        return sum(line[0] == "start" and int(line[2]) == stopped for line in ledger(tmp_path))
+
+    ids = send(jobs, 500, 0.02)
+    wait_until(lambda: begun() > 100)
+    os.kill(stopped, signal.SIGSTOP)
+    before = begun()
+    worker("--concurrency", "20")
+    wait_until(lambda: completed(jobs) == len(ids), 60)
+    os.kill(stopped, signal.SIGCONT)
+    wait_until(lambda: stopped in alive(jobs))
+    again = send(jobs, 100, 0.2)  # so many that both have some
+    wait_until(lambda: completed(jobs) == len(ids) + len(again))
+    wait_until(lambda: begun() > before)
+    twice = [line[1] for line in ledger(tmp_path) if line[0] == "start" and int(line[2]) == stopped][before:]
+    assert set(twice) <= set(again)
+    clean(jobs)
+
+
 def test_sigterm_drains_and_exits_with_0(jobs: StreamQ, worker: Work, tmp_path: Path) -> None:
     group = worker("--concurrency", "3", "--drain-timeout", "2s")
     quick, slow, waiting = send(jobs, 1, 0.8), send(jobs, 2, 60), send(jobs, 3, 0)
