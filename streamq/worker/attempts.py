@@ -38,8 +38,8 @@ from streamq.worker.executors import Executors
 from streamq.worker.observers import Observers
 from streamq.worker.outcomes import NO_RESULT, Outcomes
 from streamq.worker.own_threads import in_own_thread
-from streamq.worker.server_clocks import ServerClocks
 from streamq.worker.renewals import Renewals, StoodStill
+from streamq.worker.server_clocks import ServerClocks
 from streamq.worker.suspects import Isolation, Suspects, is_suspect
 from streamq.worker.too_new import TooNewTasks
 from streamq.worker.wrapping import managers_of

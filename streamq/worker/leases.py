@@ -129,19 +129,22 @@ class LeaseKeeper(threading.Thread):
             if renewed:
                 self._events.renewed(now + 3 * self._interval)
             if now >= next_beat:
-                next_beat = now + self._heartbeat
-                self._safely("heartbeat", self._send_beats)
-                beats += 1
-                if beats % SHARDS_EVERY == 1:
-                    self._safely("shards", self._refresh_shards)
-                    self._safely("daemons", lambda: self._daemon_watch.check(self._shards))
-                self._safely("orders", self._read_orders)
+                next_beat, beats = now + self._heartbeat, beats + 1
+                self._beat(beats)
             self._sources.watch()
             self._listen_until = min(next_renewal, next_beat)
             self._safely("listen", self._listen)
             self._safely("publish", lambda: self._send(self._sources.drain()))
         self._control.close()
         self._transport.close()
+
+    def _beat(self, number: int) -> None:
+        """Send heartbeats, and read what may have changed since the last."""
+        self._safely("heartbeat", self._send_beats)
+        if number % SHARDS_EVERY == 1:
+            self._safely("shards", self._refresh_shards)
+            self._safely("daemons", lambda: self._daemon_watch.check(self._shards))
+        self._safely("orders", self._read_orders)
 
     def _safely(self, doing: str, step: Callable[[], None]) -> bool:
         """Take a step, and return whether it did not fail."""
