@@ -13,7 +13,6 @@ from functools import partial
 from typing import NamedTuple
 
 from streamq.keys import TypeKeys
-from streamq.telemetry.counters import Counters
 from streamq.worker.attempt_log import AttemptLog
 from streamq.worker.attempt_metrics import AttemptMetrics
 from streamq.worker.config import WorkerConfig
@@ -92,9 +91,7 @@ def assemble(config: WorkerConfig, shards: int, main: asyncio.Task[None] | None)
             leases.stop()
 
     sources = LeaseSources(beat, watch, observers.drain)
-    leases = LeaseKeeper(
-        config, shards, in_flight, _lease_events(control, runner, clocks, config.counters), sources
-    )
+    leases = LeaseKeeper(config, shards, in_flight, _lease_events(control, runner), sources)
     return Parts(
         in_flight, runner, settler, shard_fetchers, leases, status, control, observers, event_publisher,
         flow_nodes, watching.listeners, watching.recycling,
@@ -163,17 +160,17 @@ def _runner(
     )  # fmt: skip
 
 
-def _lease_events(control: Control, runner: Runner, clocks: ServerClocks, counters: Counters) -> LeaseEvents:
+def _lease_events(control: Control, runner: Runner) -> LeaseEvents:
     """Return the callbacks of the lease thread, each of which runs its function in the current event loop."""
     loop = asyncio.get_running_loop()
     return LeaseEvents(
         fenced=partial(_call_in, loop, control.fenced),
         cancel=partial(_call_in, loop, control.cancel),
-        clock=partial(_call_in, loop, clocks.set),
+        clock=partial(_call_in, loop, runner.clocks.set),
         orders=partial(_call_in, loop, control.apply_orders),
         shards=partial(_call_in, loop, control.serve),
         renewed=partial(runner.attempts.renewals.renewed, loop=loop),
-        counters=counters,
+        counters=runner.counters,
     )
 
 
