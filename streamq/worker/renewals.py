@@ -1,7 +1,8 @@
 """Tell that this process stood still for longer than a lease lasts: other workers may have its tasks by now.
 
 Owns until when that cannot have gone unnoticed. A machine that is paused, a debugger, or an extension that
-holds the interpreter stops the lease thread and the event loop alike, and the loop may go on first.
+holds the interpreter stops the lease thread and the event loop alike, and the loop may go on first. A
+pause in which the monotonic clock stands still is not seen.
 """
 
 from __future__ import annotations
