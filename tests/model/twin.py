@@ -269,7 +269,9 @@ class Twin(Locks):
             elif task.expires > self.now:
                 self.expiring[local] = task.expires
             else:
-                self.streams.get(task.place[0], {}).pop(task.place, None)
+                # One that followed another that has just expired is in a stream since this call.
+                self.streams.get(task.place[:1], {}).pop(task.place, None)
+                self.fresh = [(one, letter) for one, letter in self.fresh if one is not task]
                 self._ended(task, "expired")
                 expired += 1
         return len(rows), expired
