@@ -180,17 +180,18 @@ class WorkerSteps(Base):
         return Held(delivery, consumer)
 
     @precondition(lambda self: self.held)
-    @rule(data=st.data(), again=st.booleans(), cancel=st.booleans())
-    def settle(self, data: st.DataObject, again: bool, cancel: bool) -> None:
+    @rule(data=st.data(), again=st.booleans(), cancel=st.booleans(), plain=st.booleans())
+    def settle(self, data: st.DataObject, again: bool, cancel: bool, plain: bool) -> None:
         """A worker settles what it holds or ever held; to some it will come too late. Somebody may have asked
-        just before that one of these be cancelled."""
+        just before that one of these be cancelled. plain: all complete, and go together."""
         consumer = data.draw(st.sampled_from(self.held)).consumer
         mine = [n for n, held in enumerate(self.held) if held.consumer == consumer]
         chosen = data.draw(st.lists(st.sampled_from(mine), min_size=1, max_size=4, unique=True))
         if cancel:
             local = self.held[chosen[0]].delivery.local
             self._do(lambda: self._cancel(local))
-        self._settle_held(data, consumer, [self.held[n] for n in chosen], again)
+        kinds = KINDS[:1] if plain else KINDS
+        self._settle_held(data, consumer, [self.held[n] for n in chosen], again, kinds)
 
     @precondition(lambda self: self.twin.of("ready"))
     @rule(data=st.data(), consumer=st.sampled_from(WORKERS), budget=st.integers(1, 4))
